@@ -1,0 +1,70 @@
+"""Message ids and `apns-id`s, both worked out from one number.
+
+Every message has a *sequence number* of 48 bits, never used twice by one spool: the spool reserves
+numbers in blocks, on disk, before any of them is handed out. What the outside sees follows from it:
+
+    message id   HH/HH-PPPPP-XXXXXXXX      Momentum's form (momentum.md 6.1)
+                 │     │     └ the low 32 bits, hexadecimal
+                 │     └ the high 16 bits, decimal, five digits
+                 └ a hash of the number; Momentum's spool directories, here a check against typing errors
+
+    apns-id      the number beside 74 random bits that the spool drew once (its *salt*), in the shape
+                 of a version 4 UUID, so that nothing needs to be stored per message and a message
+                 keeps its apns-id for life, over retries and restarts (apns.md 10)
+
+A new spool starts counting at a number taken from the time of its birth, so that the ids of a spool
+that was thrown away do not come back in the logs of its successor.
+"""
+
+import re
+
+__all__ = ["SALT_BITS", "SEQUENCE_BITS", "apns_id", "first_sequence", "format_mid", "hex_id", "parse_mid"]
+
+SEQUENCE_BITS = 48
+SALT_BITS = 74
+
+_EPOCH_2020 = 1_577_836_800
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: neighbours land far apart
+_MID = re.compile(r"([0-9A-Fa-f]{2})/([0-9A-Fa-f]{2})-([0-9]{5})-([0-9A-Fa-f]{8})")
+
+
+def first_sequence(now: float) -> int:
+    """Return where a spool born at `now` (epoch seconds) starts to count: 65,536 numbers a second since 2020."""
+    return max(0, int(now) - _EPOCH_2020) << 16
+
+
+def format_mid(sequence: int) -> str:
+    """Return the message id of a sequence number; `parse_mid` is the inverse."""
+    check = (sequence * _GOLDEN) >> 48 & 0xFFFF
+    return f"{check >> 8:02X}/{check & 0xFF:02X}-{sequence >> 32:05d}-{sequence & 0xFFFFFFFF:08X}"
+
+
+def parse_mid(mid: str) -> int:
+    """Return the sequence number of a message id.
+
+    Raises:
+        ValueError: not of the form above, or its check does not fit: a typing error.
+    """
+    match = _MID.fullmatch(mid)
+    if match is None:
+        raise ValueError(f'message id "{mid[:40]}" is not of the form HH/HH-PPPPP-XXXXXXXX')
+    sequence = int(match[3]) << 32 | int(match[4], 16)
+    if sequence >> SEQUENCE_BITS or format_mid(sequence) != mid.upper():
+        raise ValueError(f'message id "{mid}" was never given out; look for a typing error')
+    return sequence
+
+
+def apns_id(salt: int, sequence: int) -> str:
+    """Return the canonical lower-case UUID of a message; `salt` has SALT_BITS bits, `sequence` 48.
+
+    Layout of the 122 free bits of a version 4 UUID (RFC 9562 section 5.4): sequence first, then salt.
+    """
+    bits = sequence << SALT_BITS | salt
+    high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
+    digits = f"{high << 16 | 0x4000 | middle:016x}{0x8000000000000000 | low:016x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def hex_id(number: int) -> str:
+    """Return a connection or batch id; same shape as a message id, different counter (momentum.md 6.1)."""
+    return format_mid(number & (1 << SEQUENCE_BITS) - 1)

@@ -1,0 +1,155 @@
+"""Messages, and the lists in which they move and rest.
+
+    MessageList ── home ──► Home      the list's row in the spool: number, queue, lane, due, progress
+        │                    ▲
+        └─ messages ─► Message ──► Part      what the messages of one injection share
+                        token, payload, …
+
+The unit that moves between rooms is a list; a list is also one row on disk (design.md 1). A list
+holds messages of one queue and lane that are due together and have been tried equally often; they may come from
+several injections, so each message points to its `Part`. Messages without garbage-collector header
+(`gc=False`) and with a shared part cost under 200 bytes; nothing below a message points back at it,
+so there are no cycles to collect.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from momentum_push.message import ids
+
+__all__ = ["LANES", "MAX_LIST", "Home", "Message", "MessageList", "Part", "QueueKey", "short_token"]
+
+MAX_LIST = 1000
+"""Most messages of one list: a row of at most a few hundred kilobytes, one bounded loop turn."""
+
+LANES = (10, 5, 1)
+"""Apple's priorities are our lanes, first one first."""
+
+
+class QueueKey(NamedTuple):
+    """A queue: Momentum's (binding, domain), with the group that the binding stands in."""
+
+    binding_group: str
+    binding: str
+    domain: str
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """What the messages of one injection share; checked, complete, never changed again."""
+
+    received_at: float
+    """Epoch seconds; expiry and `queue_seconds` count from here, over all retries."""
+    expiration: int
+    """`apns-expiration` in absolute epoch seconds, worked out once; 0: one attempt at Apple."""
+    push_type: str
+    priority: int
+    topic: str = ""
+    """The topic that the message named; empty: the configuration's, at the time of sending."""
+    collapse_id: str = ""
+    salt: int = 0
+    """The spool's 74 bits for `apns-id` (`ids.apns_id`); kept here so that a list may change spools."""
+    protocol: str = ""
+    client: str = ""
+    mailfrom: str = ""
+    return_path: str = ""
+    conn_id: str = ""
+    batch_id: str = ""
+    context: dict[str, str] = msgspec.field(default_factory=dict)
+    conn_context: dict[str, str] = msgspec.field(default_factory=dict)
+    size: int = 0
+    """Bytes at reception, for the records; 0: the payload's length."""
+
+
+class Home(msgspec.Struct, gc=False, eq=False):
+    """A list's row in the spool, and how far the list has come."""
+
+    queue: QueueKey
+    lane: int
+    due: float
+    """Epoch seconds of the next attempt; in the past: now."""
+    attempts: int = 0
+    """Deliveries that were tried and counted before."""
+    number: int = 0
+    """The row's number, given by the spool; 0: not yet."""
+    count: int = 0
+    progress: bytearray = msgspec.field(default_factory=bytearray)
+    """One bit a message, set when it left this list; bit `i & 7` of byte `i >> 3`."""
+    remaining: int = 0
+
+    def leave(self, place: int) -> bool:
+        """Note that the message at `place` left the list; False when it had left before."""
+        byte, bit = place >> 3, 1 << (place & 7)
+        if self.progress[byte] & bit:
+            return False
+        self.progress[byte] |= bit
+        self.remaining -= 1
+        return True
+
+    def has_left(self, place: int) -> bool:
+        """Whether the message at `place` left the list."""
+        return bool(self.progress[place >> 3] >> (place & 7) & 1)
+
+
+class Message(msgspec.Struct, gc=False, eq=False):
+    """One notification for one device, from reception to its last record."""
+
+    sequence: int
+    token: str
+    payload: bytes
+    """Bytes for Apple; messages of one injection share the same object."""
+    part: Part
+    home: Home
+    place: int = 0
+    """Position in the list, and so in its progress bitmap."""
+    rcpt: str = ""
+    """Local part of RCPT TO; empty where the injector gave none."""
+    own_apns_id: str = ""
+    """`apns-id` that the injector chose; empty: worked out from the sequence number."""
+
+    @property
+    def mid(self) -> str:
+        """The message id, `HH/HH-PPPPP-XXXXXXXX`."""
+        return ids.format_mid(self.sequence)
+
+    @property
+    def apns_id(self) -> str:
+        """The `apns-id`, the same for life."""
+        return self.own_apns_id or ids.apns_id(self.part.salt, self.sequence)
+
+
+class MessageList(msgspec.Struct, gc=False, eq=False):
+    """Messages of one queue and lane that are due together: the unit of work and of storage.
+
+    `messages` may be fewer than `home.count`: those that left are not brought back by the spool.
+    """
+
+    home: Home
+    messages: list[Message]
+
+    @classmethod
+    def gather(
+        cls, queue: QueueKey, lane: int, due: float, messages: list[Message], attempts: int = 0
+    ) -> MessageList:
+        """Make a new list of `messages` (1 to MAX_LIST) and make it their home."""
+        count = len(messages)
+        home = Home(
+            queue=queue,
+            lane=lane,
+            due=due,
+            attempts=attempts,
+            count=count,
+            progress=bytearray((count + 7) // 8),
+            remaining=count,
+        )
+        for place, message in enumerate(messages):
+            message.home = home
+            message.place = place
+        return cls(home, messages)
+
+
+def short_token(token: str) -> str:
+    """Return a device token as diagnostics may show it: its first eight digits."""
+    return token if len(token) <= 8 else token[:8] + "…"
