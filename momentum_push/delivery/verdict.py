@@ -1,0 +1,231 @@
+"""What follows from the outcomes of one read: records, retries, and what is sent again at once.
+
+    outcome                          attempt   then
+    ───────────────────────────────  ───────   ─────────────────────────────────────────────────────
+    answered: delivered              yes       D
+    answered: permfail               yes       P
+    answered: tempfail, delay_token  yes       T and a later attempt; P when the schedule ends
+    answered: elsewhere              no        again, on another connection
+    answered: suspend                no        again, when the credential is believed again
+    not sent, not processed          no        again, at once
+    unknown                          yes       T and a later attempt (1 s the first time), or P under "drop"
+
+"Again" is bounded: after MAX_RETURNS in a row, or past `message_expiration`, it becomes a temporary
+failure, whose own schedule ends. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
+Pure: the reason table and `now` come in; `settle` carries the verdict out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
+from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
+from momentum_push.queues import FIRST_UNKNOWN_WAIT_S, RetryPolicy
+
+__all__ = ["MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "expire"]
+
+MAX_RETURNS = 5
+"""Times in a row that a message may come back untried before that counts as a failure."""
+
+NO_ANSWER = 255
+"""`DLV_Response_Status` where Apple said nothing (momentum.md 7.5)."""
+
+_STAGE_NOT_CONNECTED = 0
+_STAGE_ANSWER = 9
+
+_CODES = {
+    Class.SUCCESS: "250 2.0.0",
+    Class.PERMANENT_TOKEN: "550 5.1.1",
+    Class.PERMANENT_MESSAGE: "550 5.6.0",
+    Class.AUTH_OR_CONFIG: "550 5.7.1",
+    Class.TRANSIENT: "451 4.3.0",
+    Class.THROTTLING: "451 4.7.1",
+}
+"""How the mainlog, whose readers know SMTP, words a class of answers (RFC 3463)."""
+
+_LOST = "451 4.4.2 [internal]"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The far end of the connection that brought the outcomes; empty where there was none."""
+
+    remote: str = ""
+    conn_id: str = ""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What `Judge.judge` found; every message of its outcomes is in exactly one of the three lists."""
+
+    dispositions: list[Disposition] = field(default_factory=list)
+    done: list[Message] = field(default_factory=list)
+    """Delivered or failed for good."""
+    again: list[Message] = field(default_factory=list)
+    """To the front of the queue; no attempt was counted."""
+    retries: dict[tuple[float, int], list[Message]] = field(default_factory=dict)
+    """By (due, attempts): to a new list."""
+    successes: int = 0
+    suspensions: int = 0
+    """Answers that accuse the credential."""
+    suspended_by: str = ""
+    """The word of the last of them."""
+    retire: str = ""
+    """Why the connection should take no more requests; empty: it may."""
+    condemned: int = 0
+    """Answers that call the device token dead."""
+    unknown: int = 0
+
+    @property
+    def left(self) -> list[Message]:
+        """The messages that leave the list they were in."""
+        return self.done + [message for batch in self.retries.values() for message in batch]
+
+
+class Judge:
+    """Judges the outcomes of one queue; remembers only how often a message came back untried."""
+
+    def __init__(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool = False) -> None:
+        self._table = table
+        self.policy = policy
+        self._drops_unknown = drops_unknown
+        self._returns: dict[int, int] = {}
+
+    def judge(self, outcomes: Sequence[Outcome], peer: Peer, now: float) -> Verdict:
+        """Return what follows from the outcomes of one read, in their order."""
+        verdict = Verdict()
+        for outcome in outcomes:
+            if outcome.phase is Phase.ANSWERED:
+                self._answered(verdict, outcome, peer, now)
+            elif outcome.phase is Phase.UNKNOWN:
+                self._unknown(verdict, outcome, peer, now)
+            else:
+                self._again(verdict, outcome, peer, now)
+        return verdict
+
+    def _answered(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float) -> None:
+        reason = self._table.lookup(outcome.status, outcome.reason)
+        action = reason.action_for(bool(outcome.message.part.topic))
+        if reason.retire_connection:
+            verdict.retire = reason.reason
+        if action is Action.DELIVERED:
+            verdict.successes += 1
+            self._finish(verdict, outcome, peer, now, Kind.DELIVERED, reason)
+        elif action is Action.PERMFAIL:
+            verdict.condemned += reason.condemns_token
+            self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason)
+        elif action is Action.ELSEWHERE:
+            self._again(verdict, outcome, peer, now, reason)
+        elif action is Action.SUSPEND:
+            verdict.suspensions += 1
+            verdict.suspended_by = reason.reason
+            self._held(verdict, outcome, peer, now, reason)
+        else:
+            self._later(verdict, outcome, peer, now, reason, outcome.retry_after or None)
+
+    def _unknown(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float) -> None:
+        verdict.unknown += 1
+        if self._drops_unknown:
+            self._finish(verdict, outcome, peer, now, Kind.PERMFAIL)
+        else:
+            is_first = outcome.message.home.attempts == 0
+            self._later(verdict, outcome, peer, now, None, FIRST_UNKNOWN_WAIT_S if is_first else None)
+
+    def _again(
+        self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason | None = None
+    ) -> None:
+        sequence = outcome.message.sequence
+        returns = self._returns.get(sequence, 0) + 1
+        if returns > MAX_RETURNS:
+            self._later(verdict, outcome, peer, now, reason, None)
+        else:
+            self._returns[sequence] = returns
+            verdict.again.append(outcome.message)
+
+    def _held(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason) -> None:
+        """A suspension ends no message but an expired one: its last attempt was this."""
+        if self.policy.is_expired(outcome.message.part.received_at, now):
+            self._later(verdict, outcome, peer, now, reason, None)
+        else:
+            verdict.again.append(outcome.message)
+
+    def _later(
+        self,
+        verdict: Verdict,
+        outcome: Outcome,
+        peer: Peer,
+        now: float,
+        reason: Reason | None,
+        wait: float | None,
+    ) -> None:
+        message = outcome.message
+        attempts = message.home.attempts + 1
+        due = self.policy.after_failure(message.part.received_at, attempts, now, wait)
+        if isinstance(due, str):
+            self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason, due)
+            return
+        self._returns.pop(message.sequence, None)
+        verdict.retries.setdefault((due, attempts), []).append(message)
+        verdict.dispositions.append(_record(outcome, peer, now, Kind.TEMPFAIL, reason))
+
+    def _finish(
+        self,
+        verdict: Verdict,
+        outcome: Outcome,
+        peer: Peer,
+        now: float,
+        kind: Kind,
+        reason: Reason | None = None,
+        final: str = "",
+    ) -> None:
+        if self._returns:
+            self._returns.pop(outcome.message.sequence, None)
+        verdict.done.append(outcome.message)
+        verdict.dispositions.append(_record(outcome, peer, now, kind, reason, final))
+
+
+def expire(message: Message, text: str, now: float) -> Disposition:
+    """Return the record of a message that is given up without an attempt (momentum.md 6.4)."""
+    return Disposition(
+        kind=Kind.PERMFAIL,
+        message=message,
+        at=now,
+        attempt=message.home.attempts,
+        status=NO_ANSWER,
+        reason=text,
+        text=text,
+        stage=_STAGE_NOT_CONNECTED,
+    )
+
+
+def _record(
+    outcome: Outcome, peer: Peer, now: float, kind: Kind, reason: Reason | None, final: str = ""
+) -> Disposition:
+    is_answer = outcome.phase is Phase.ANSWERED
+    return Disposition(
+        kind=kind,
+        message=outcome.message,
+        at=now,
+        attempt=outcome.message.home.attempts + 1,
+        status=reason.code if reason is not None else NO_ANSWER,
+        reason=final or outcome.reason,
+        http_status=outcome.status,
+        unregistered_at=outcome.unregistered_at,
+        remote=peer.remote,
+        size=outcome.size,
+        conn_id=peer.conn_id,
+        stage=_STAGE_ANSWER if peer.remote else _STAGE_NOT_CONNECTED,
+        text=final or _words(outcome, kind, reason if is_answer else None),
+    )
+
+
+def _words(outcome: Outcome, kind: Kind, reason: Reason | None) -> str:
+    """Word an outcome for the mainlog as SMTP would: code, enhanced code, text."""
+    if reason is None:
+        return f"{_LOST} {outcome.reason}"
+    code = _CODES[reason.klass]
+    if kind is Kind.TEMPFAIL and code.startswith("5"):
+        code = "451 4" + code[5:]
+    return f"{code} {outcome.reason}".rstrip()

@@ -1,0 +1,218 @@
+"""One queue: what waits for one (binding, domain), active and delayed, in lanes by priority.
+
+               add ──► due? ──yes──► active   lane 10, lane 5, lane 1: first in, first out
+                         │              ▲  │
+                         no             │  └─ take(n) ──► delivery ──► put_back (front of its lane)
+                         ▼              │ promote(now)
+                      delayed ──────────┘
+                      a heap by (due, number)
+
+    stored: lists that only the spool knows, all of them behind the lane's `cursor` in (due, number) order
+
+Lists are resident from the front: `cursor` is the last (due, number) that memory may hold, and what
+comes behind it is paged in when the lane runs low (momentum.md 6.2 calls it swap in). While nothing
+is stored the cursor has no meaning. Pure: `now` comes in as epoch seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from momentum_push.message import LANES, Message, MessageList, QueueKey
+
+__all__ = ["Lane", "Queue"]
+
+START = (float("-inf"), 0)
+"""A cursor before every list."""
+
+_LAST_NUMBER = 2**62
+
+
+class Lane:
+    """The messages of one priority."""
+
+    __slots__ = ("_active", "_delayed", "active", "cursor", "delayed", "stored", "stored_due")
+
+    def __init__(self) -> None:
+        self._active: deque[list[Message]] = deque()
+        self._delayed: list[tuple[float, int, MessageList]] = []
+        self.active = 0
+        self.delayed = 0
+        self.stored = 0
+        self.stored_due = 0.0
+        self.cursor = START
+
+    @property
+    def resident(self) -> int:
+        """Messages in memory that wait here."""
+        return self.active + self.delayed
+
+    def add(self, batch: MessageList, now: float) -> None:
+        """Take a list into memory; it becomes active when it is due."""
+        home, count = batch.home, len(batch.messages)
+        if home.due <= now:
+            self._active.append(batch.messages)
+            self.active += count
+        else:
+            heapq.heappush(self._delayed, (home.due, home.number, batch))
+            self.delayed += count
+
+    def promote(self, now: float) -> None:
+        """Move what has become due from delayed to active."""
+        while self._delayed and self._delayed[0][0] <= now:
+            messages = heapq.heappop(self._delayed)[2].messages
+            self.delayed -= len(messages)
+            self.active += len(messages)
+            self._active.append(messages)
+
+    def take(self, most: int) -> list[Message]:
+        """Take up to `most` messages from the front."""
+        taken: list[Message] = []
+        while self._active and len(taken) < most:
+            room = most - len(taken)
+            head = self._active[0]
+            if len(head) <= room:
+                taken += self._active.popleft()
+            else:
+                taken += head[:room]
+                self._active[0] = head[room:]
+        self.active -= len(taken)
+        return taken
+
+    def put_back(self, messages: list[Message]) -> None:
+        """Put messages that were taken to the front again."""
+        self._active.appendleft(messages)
+        self.active += len(messages)
+
+    def store(self, batch: MessageList) -> None:
+        """Leave a list to the spool; only its number of messages is remembered."""
+        self.stored_due = min(self.stored_due, batch.home.due) if self.stored else batch.home.due
+        self.stored += len(batch.messages)
+
+    def is_behind_cursor(self, batch: MessageList) -> bool:
+        """Whether a list belongs to what only the spool knows."""
+        return self.stored > 0 and (batch.home.due, batch.home.number) > self.cursor
+
+    def swap_out_delayed(self, now: float) -> list[MessageList]:
+        """Leave every delayed list to the spool and return them.
+
+        Active lists stay: all of them were due by `now`, so that is where the cursor goes when
+        nothing is stored behind it yet.
+        """
+        if self._delayed:
+            due, number, _ = self._delayed[0]
+            self.cursor = (due, number - 1)
+        elif not self.stored:
+            self.cursor = (now, _LAST_NUMBER)
+        batches = [batch for _, _, batch in self._delayed]
+        for batch in batches:
+            self.store(batch)
+        self._delayed = []
+        self.delayed = 0
+        return batches
+
+    def next_due(self) -> float | None:
+        """Return when the first delayed list is due; None when there is none in memory."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def times(self, now: float) -> Iterator[float]:
+        """Yield when what waits here is due: now, the next delayed list, the next stored one."""
+        if self.active:
+            yield now
+        if self._delayed:
+            yield self._delayed[0][0]
+        if self.stored and self.stored_due > now:
+            yield self.stored_due
+
+    def heads(self) -> Iterator[Message]:
+        """Yield the first active and the first delayed message, for looking at ages."""
+        if self._active and self._active[0]:
+            yield self._active[0][0]
+        if self._delayed:
+            yield self._delayed[0][2].messages[0]
+
+
+class Queue:
+    """The queue of one (binding, domain).
+
+    Attributes:
+        not_before: epoch seconds before which nothing is taken: an outage or a suspension. It moves
+            no message and counts no attempt (interfaces.md 2, "Retry").
+        hold_reason: why, in one word for the console; empty when nothing holds.
+    """
+
+    __slots__ = ("hold_reason", "key", "lanes", "not_before")
+
+    def __init__(self, key: QueueKey) -> None:
+        self.key = key
+        self.lanes = {lane: Lane() for lane in LANES}
+        self.not_before = 0.0
+        self.hold_reason = ""
+
+    def __repr__(self) -> str:
+        held = f", held: {self.hold_reason}" if self.hold_reason else ""
+        return f"<Queue {self.key.binding}/{self.key.domain} A: {self.active} D: {self.delayed}{held}>"
+
+    @property
+    def active(self) -> int:
+        """Messages in memory that are due."""
+        return sum(lane.active for lane in self.lanes.values())
+
+    @property
+    def delayed(self) -> int:
+        """Messages in memory that wait for their next attempt."""
+        return sum(lane.delayed for lane in self.lanes.values())
+
+    @property
+    def stored(self) -> int:
+        """Messages that only the spool knows."""
+        return sum(lane.stored for lane in self.lanes.values())
+
+    def sizes(self, now: float) -> tuple[int, int]:
+        """Return (active, delayed) as operators count them: what is stored counts by its first due time."""
+        due = sum(lane.stored for lane in self.lanes.values() if lane.stored_due <= now)
+        return self.active + due, self.delayed + self.stored - due
+
+    def hold(self, until: float, reason: str) -> None:
+        """Take nothing before `until`."""
+        self.not_before, self.hold_reason = until, reason
+
+    def release(self) -> None:
+        """End a hold."""
+        self.not_before, self.hold_reason = 0.0, ""
+
+    def take(self, most: int, now: float) -> list[Message]:
+        """Take up to `most` due messages, lane 10 first; none while the queue is held."""
+        if now < self.not_before or most <= 0:
+            return []
+        taken: list[Message] = []
+        for lane in self.lanes.values():
+            lane.promote(now)
+            if lane.active and len(taken) < most:
+                taken += lane.take(most - len(taken))
+        return taken
+
+    def put_back(self, messages: Iterable[Message]) -> None:
+        """Put messages that were not tried to the front of their lanes, in order."""
+        for lane, group in groupby(messages, key=lambda message: message.home.lane):
+            self.lanes[lane].put_back(list(group))
+
+    def has_due(self, now: float) -> bool:
+        """Whether `take` would find something."""
+        if now < self.not_before:
+            return False
+        return any(lane.active or (lane.next_due() or now + 1) <= now for lane in self.lanes.values())
+
+    def wakes_at(self, now: float) -> float | None:
+        """Return when, after `now`, something here becomes due by itself; None: nothing will."""
+        times = [when for lane in self.lanes.values() for when in lane.times(now)]
+        when = max(min(times), self.not_before) if times else None
+        return when if when is not None and when > now else None
+
+    def oldest(self) -> float | None:
+        """Return the reception time of the oldest message at a head; None when memory holds none."""
+        heads = (head.part.received_at for lane in self.lanes.values() for head in lane.heads())
+        return min(heads, default=None)
