@@ -1,0 +1,169 @@
+"""Carries verdicts out: record first, then the spool, then the delayed queue.
+
+    verdict ──► loggers.dispositions ──► spool.settle ──► queues.add (delayed)
+                     write() returned      removal and new lists in one transaction
+
+The order is a promise (design.md 1, fact 3): a message that left the spool has its record. When a log
+cannot be written, what it would have recorded stays in the spool; `is_blocked` then tells the pools
+to send nothing more, and the log is tried again every second until the disk takes it. What waits
+meanwhile is bounded by what was in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from momentum_push.clock import Clock
+from momentum_push.delivery.verdict import Verdict
+from momentum_push.errors import LogError
+from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
+from momentum_push.meters import Meters
+from momentum_push.queues import QueueManager
+
+__all__ = ["RecordSink", "SettleSink", "Settler"]
+
+_RETRY_LOG_S = 1.0
+
+log = structlog.get_logger()
+
+
+class RecordSink(Protocol):
+    """What is asked of the loggers; `retry` continues where a `LogError` interrupted."""
+
+    def dispositions(self, now: float, items: Sequence[Disposition]) -> None: ...
+
+    def retry(self) -> None: ...
+
+
+class SettleSink(Protocol):
+    """What is asked of the spool."""
+
+    def settle(self, homes: Sequence[Home], retries: Sequence[MessageList] = ()) -> Awaitable[None]: ...
+
+
+class Settler:
+    """The last room of the flow; one per daemon, called by every pool."""
+
+    def __init__(
+        self,
+        *,
+        records: RecordSink,
+        spool: SettleSink,
+        queues: QueueManager,
+        meters: Meters,
+        clock: Clock,
+        on_unblocked: Callable[[], None],
+    ) -> None:
+        self._records = records
+        self._spool = spool
+        self._queues = queues
+        self._meters = meters
+        self._clock = clock
+        self._on_unblocked = on_unblocked
+        self._unrecorded: list[tuple[QueueKey, Verdict]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Settler {len(self._tasks)} commits due, {len(self._unrecorded)} verdicts unrecorded>"
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a log refuses to be written; nothing should be sent until it does not."""
+        return bool(self._unrecorded)
+
+    def settle(self, key: QueueKey, verdict: Verdict) -> None:
+        """Record a verdict and take its messages out of their lists."""
+        if not verdict.dispositions:
+            return
+        if self._unrecorded:
+            self._unrecorded.append((key, verdict))
+            return
+        try:
+            self._records.dispositions(self._clock.now(), verdict.dispositions)
+        except LogError as error:
+            log.error("log_write_failed", error=str(error))
+            self._unrecorded.append((key, verdict))
+            asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
+        else:
+            self._release(key, verdict)
+
+    def note(self, disposition: Disposition) -> None:
+        """Record something that moves no message: the start of an outage or a suspension."""
+        try:
+            self._records.dispositions(self._clock.now(), [disposition])
+        except LogError as error:
+            log.error("log_write_failed", error=str(error))
+
+    async def flush(self) -> None:
+        """Wait until everything that was settled is committed."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _retry_records(self) -> None:
+        try:
+            self._records.retry()
+            while self._unrecorded:
+                self._release(*self._unrecorded.pop(0))
+                if self._unrecorded:
+                    self._records.dispositions(self._clock.now(), self._unrecorded[0][1].dispositions)
+        except LogError as error:
+            log.error("log_write_failed", error=str(error))
+            asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
+        else:
+            self._on_unblocked()
+
+    def _release(self, key: QueueKey, verdict: Verdict) -> None:
+        self._count(key, verdict.dispositions)
+        left = verdict.left
+        homes = _leave(left)
+        retries = _new_lists(verdict)
+        self._queues.left(len(left), [home.number for home in homes if not home.remaining])
+        task = asyncio.get_running_loop().create_task(self._commit(homes, retries))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _commit(self, homes: list[Home], retries: list[MessageList]) -> None:
+        await self._spool.settle(homes, retries)
+        if retries:
+            self._queues.add(retries)
+
+    def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
+        labels = (key.domain, key.binding)
+        waited = self._meters.queue_seconds[labels]
+        delivered = 0
+        for item in dispositions:
+            if item.kind is Kind.DELIVERED:
+                delivered += 1
+                waited.observe(max(0.0, item.at - item.message.part.received_at))
+            else:
+                meter = self._meters.tempfails if item.kind is Kind.TEMPFAIL else self._meters.permfails
+                meter[*labels, item.reason] += 1
+        self._meters.deliveries[labels] += delivered
+
+
+def _leave(messages: Sequence[Message]) -> list[Home]:
+    """Set the progress bits of `messages` and return the homes that changed."""
+    homes: dict[int, Home] = {}
+    for message in messages:
+        home = message.home
+        home.leave(message.place)
+        homes[id(home)] = home
+    return list(homes.values())
+
+
+def _new_lists(verdict: Verdict) -> list[MessageList]:
+    """Make new lists of what is tried again: same queue and lane, due together, tried equally often."""
+    lists: list[MessageList] = []
+    for (due, attempts), messages in verdict.retries.items():
+        by_lane: dict[int, list[Message]] = {}
+        for message in messages:
+            by_lane.setdefault(message.home.lane, []).append(message)
+        for lane, batch in by_lane.items():
+            for start in range(0, len(batch), MAX_LIST):
+                part = batch[start : start + MAX_LIST]
+                lists.append(MessageList.gather(part[0].home.queue, lane, due, part, attempts))
+    return lists

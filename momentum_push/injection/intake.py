@@ -1,0 +1,300 @@
+"""The one way in: validate, put on disk, queue, answer (design.md 1).
+
+    drafts ──► rules ──► messages ──► pending ──► spool.append ──► queues ──► the caller's answer
+               slices     numbered     by queue     one commit for
+               of 500                  and lane     all that came meanwhile
+
+While one commit is under way, whatever arrives is gathered; the next commit takes it all, and what
+came in small pieces for the same queue and lane becomes one list. Nothing is answered before the
+commit that holds it. A loop turn checks at most SLICE tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from momentum_push.clock import Clock
+from momentum_push.errors import InjectionError, LogError, SpoolError
+from momentum_push.injection.routing import Routing
+from momentum_push.message import (
+    LANES,
+    MAX_LIST,
+    Draft,
+    Home,
+    Message,
+    MessageList,
+    Origin,
+    Part,
+    QueueKey,
+    Refusal,
+)
+from momentum_push.message.rules import Content, Rules, check_content
+from momentum_push.message.token import check_tokens
+from momentum_push.meters import Meters
+
+__all__ = ["Intake", "IntakeBusy"]
+
+SLICE = 500
+"""Tokens that one loop turn checks."""
+
+MAX_PENDING = 2_000_000
+"""Messages that may wait for their commit; a disk that does not answer must not fill memory."""
+
+_RETRY_AFTER_S = 5
+
+log = structlog.get_logger()
+
+
+class IntakeBusy(InjectionError):
+    """The daemon cannot take more now: it is stopping, or too much waits for the disk.
+
+    Attributes:
+        retry_after_s: when the sender should come back.
+    """
+
+    def __init__(self, detail: str, retry_after_s: int = _RETRY_AFTER_S) -> None:
+        super().__init__("ServiceUnavailable", detail)
+        self.retry_after_s = retry_after_s
+
+
+class Store(Protocol):
+    """What is asked of the spool."""
+
+    @property
+    def salt(self) -> int: ...
+    @property
+    def is_writable(self) -> bool: ...
+
+    def take_sequences(self, count: int) -> int: ...
+
+    def append(self, lists: Sequence[MessageList]) -> Awaitable[None]: ...
+
+
+class Receptions(Protocol):
+    """What is asked of the loggers."""
+
+    def receptions(self, now: float, messages: Sequence[Message]) -> None: ...
+
+
+class Intake:
+    """Takes drafts from the doors; one per daemon.
+
+    Args:
+        on_stored: called with the lists that a commit put on disk, before their senders are answered.
+    """
+
+    def __init__(
+        self,
+        *,
+        routing: Routing,
+        store: Store,
+        records: Receptions,
+        on_stored: Callable[[Sequence[MessageList]], None],
+        meters: Meters,
+        clock: Clock,
+    ) -> None:
+        self.routing = routing
+        self._store = store
+        self._records = records
+        self._on_stored = on_stored
+        self._meters = meters
+        self._clock = clock
+        self._pending: dict[tuple[QueueKey, int], list[Message]] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._waiting = 0
+        self._committer: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        return f"<Intake {self._waiting} messages wait for the disk{', closed' * self._is_closed}>"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages are taken: not stopping, and the disk takes what we write."""
+        return not self._is_closed and self._store.is_writable
+
+    def is_apn(self, domain: str) -> bool:
+        """Whether a recipient domain is delivered to Apple by this daemon."""
+        return self.routing.is_apn(domain)
+
+    async def close(self) -> None:
+        """Take nothing more and wait until what was taken is committed."""
+        self._is_closed = True
+        while self._committer is not None:
+            await asyncio.wait([self._committer])
+
+    async def accept(
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False
+    ) -> list[Message | Refusal]:
+        """Take what can be taken of `drafts` and return after the commit.
+
+        Args:
+            whole: all or nothing: one refusal and nothing is queued.
+
+        Returns:
+            One result per token, drafts in order, tokens in order.
+
+        Raises:
+            IntakeBusy: try again later; nothing was taken.
+            SpoolError: the disk did not take it; nothing was taken.
+        """
+        self._check_open()
+        results = await self._check_all(origin, drafts)
+        messages = [result for result in results if isinstance(result, Message)]
+        if messages and not (whole and len(messages) < len(results)):
+            self._number(messages)
+            await self._commit(messages)
+            self._note(origin, messages)
+        return results
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise IntakeBusy("the daemon is stopping; send again later")
+        if self._waiting >= MAX_PENDING:
+            raise IntakeBusy("too many messages wait for the disk; send again later")
+
+    async def _check_all(self, origin: Origin, drafts: Sequence[Draft]) -> list[Message | Refusal]:
+        """Apply the rules to drafts; at most SLICE tokens (or contents) a loop turn."""
+        results: list[Message | Refusal] = []
+        turn_ends = SLICE
+        for draft in drafts:
+            if len(results) >= turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = len(results) + SLICE
+            results += await self._check(origin, draft)
+        return results
+
+    async def _check(self, origin: Origin, draft: Draft) -> list[Message | Refusal]:
+        """Apply the rules to one draft: its content once, its tokens in slices."""
+        route = self.routing.route(draft.binding, draft.domain)
+        if isinstance(route, Refusal):
+            return [route] * len(draft.tokens)
+        key, rules = route
+        now = self._clock.now()
+        content = check_content(draft, rules, now)
+        if isinstance(content, Refusal):
+            return [content] * len(draft.tokens)
+        part = self._part(origin, draft, content, now)
+        home = Home(queue=key, lane=_lane(content.priority), due=now)
+        results: list[Message | Refusal] = []
+        for start in range(0, len(draft.tokens), SLICE):
+            if start:
+                await asyncio.sleep(0)
+            results += _messages(draft, start, rules, part, home, content.apns_id)
+        return results
+
+    def _part(self, origin: Origin, draft: Draft, content: Content, now: float) -> Part:
+        return Part(
+            received_at=now,
+            expiration=content.expiration,
+            push_type=content.push_type,
+            priority=content.priority,
+            topic=content.topic,
+            collapse_id=content.collapse_id,
+            salt=self._store.salt,
+            protocol=origin.protocol,
+            client=origin.client,
+            mailfrom=origin.mailfrom,
+            return_path=draft.return_path,
+            conn_id=origin.conn_id,
+            batch_id=origin.batch_id,
+            context=draft.context,
+            conn_context=origin.context,
+            size=draft.size,
+        )
+
+    def _number(self, messages: list[Message]) -> None:
+        first = self._store.take_sequences(len(messages))
+        for sequence, message in enumerate(messages, first):
+            message.sequence = sequence
+
+    async def _commit(self, messages: list[Message]) -> None:
+        """Wait until the commit that holds `messages` is on disk."""
+        for message in messages:
+            key = (message.home.queue, message.home.lane)
+            batch = self._pending.get(key)
+            if batch is None:
+                batch = self._pending[key] = []
+            batch.append(message)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        self._waiting += len(messages)
+        if self._committer is None:
+            self._committer = loop.create_task(self._commit_pending())
+        # A client that goes away must not take the commit of the others with it, nor leave in doubt
+        # whether its own messages were taken.
+        await asyncio.shield(waiter)
+
+    async def _commit_pending(self) -> None:
+        try:
+            while self._pending:
+                pending, waiters = self._pending, self._waiters
+                self._pending, self._waiters = {}, []
+                await self._commit_lists(_gather(pending, self._clock.now()), waiters)
+        finally:
+            self._committer = None
+
+    async def _commit_lists(self, lists: list[MessageList], waiters: list[asyncio.Future[None]]) -> None:
+        try:
+            await self._store.append(lists)
+        except SpoolError as error:
+            log.error("reception_failed", error=str(error), messages=_count(lists))
+            _fail(waiters, error)
+        except BaseException:
+            _fail(waiters, SpoolError("spool: the commit was not finished; send again later"))
+            raise
+        else:
+            self._on_stored(lists)
+            for waiter in waiters:
+                waiter.set_result(None)
+        finally:
+            self._waiting -= _count(lists)
+
+    def _note(self, origin: Origin, messages: Sequence[Message]) -> None:
+        """Write the reception records; the messages are safe, so a log that fails refuses nothing."""
+        self._meters.receptions[origin.protocol] += len(messages)
+        try:
+            self._records.receptions(self._clock.now(), messages)
+        except LogError as error:
+            log.error("log_write_failed", error=str(error))
+
+
+def _messages(
+    draft: Draft, start: int, rules: Rules, part: Part, home: Home, apns_id: str
+) -> list[Message | Refusal]:
+    """Return messages, not yet numbered, for one slice of a draft's tokens."""
+    tokens = check_tokens(draft.tokens[start : start + SLICE], rules)
+    rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else [""] * len(tokens)
+    payload = draft.payload
+    return [
+        token if isinstance(token, Refusal) else Message(0, token, payload, part, home, 0, rcpt, apns_id)
+        for token, rcpt in zip(tokens, rcpts, strict=True)
+    ]
+
+
+def _lane(priority: int) -> int:
+    """Return the lane of a priority; one that Apple invents later goes by the lane it reaches."""
+    return next((lane for lane in LANES if priority >= lane), LANES[-1])
+
+
+def _fail(waiters: Sequence[asyncio.Future[None]], error: SpoolError) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_exception(error)
+
+
+def _gather(pending: dict[tuple[QueueKey, int], list[Message]], now: float) -> list[MessageList]:
+    return [
+        MessageList.gather(queue, lane, now, messages[start : start + MAX_LIST])
+        for (queue, lane), messages in pending.items()
+        for start in range(0, len(messages), MAX_LIST)
+    ]
+
+
+def _count(lists: Sequence[MessageList]) -> int:
+    return sum(len(batch.messages) for batch in lists)
