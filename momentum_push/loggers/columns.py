@@ -1,0 +1,205 @@
+"""Columns: for a list of records, the text of one field of each.
+
+A record format is rendered field by field for a whole list and not record by record: what is equal
+for many (time, domain, binding, sender) is turned into text once, and the loops are list
+comprehensions. A column that is the same all the way down is one text instead of a list. Nothing is
+escaped here; that depends on where the format puts the value.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, TypeVar
+
+from momentum_push.loggers import names
+from momentum_push.message import Disposition, Message, Part, QueueKey
+
+__all__ = [
+    "STAGES",
+    "Batch",
+    "Column",
+    "Receptions",
+    "Texts",
+    "apns_ids",
+    "attribute",
+    "client_address",
+    "constant",
+    "each",
+    "from_message",
+    "from_part",
+    "from_queue",
+    "message_ids",
+    "moments",
+    "now",
+    "own_or",
+    "seconds_in_queue",
+    "split_address",
+    "strftime",
+]
+
+T = TypeVar("T", bound=Hashable)
+
+Texts = str | list[str]
+"""A column's content: a text per record, or the one that all of them have."""
+
+STAGES = {
+    0: "Not Connected",
+    1: "Idle",
+    2: "MAIL FROM",
+    8: "BODY",
+    9: "Reading Confirmation",
+    17: "TLS Handshake",
+    22: "Unknown",
+}
+"""Words for the stages that push can come to (momentum.md 8.2 has the numbers)."""
+
+
+class Batch:
+    """A list of dispositions, and what several columns want to know about it, worked out once."""
+
+    def __init__(self, items: Sequence[Any], now: float) -> None:
+        self.items = items
+        self.now = now
+
+    @cached_property
+    def messages(self) -> Sequence[Message]:
+        return [item.message for item in self.items]
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        return [message.part for message in self.messages]
+
+    @cached_property
+    def distinct_parts(self) -> dict[int, Part]:
+        return {id(part): part for part in self.parts}
+
+    @cached_property
+    def queues(self) -> list[QueueKey]:
+        """One queue for all when that is so: lists are settled connection by connection."""
+        homes = [message.home for message in self.messages]
+        queues = {home.queue for home in {id(home): home for home in homes}.values()}
+        return list(queues) if len(queues) == 1 else [home.queue for home in homes]
+
+
+class Receptions(Batch):
+    """A list of messages that just came in."""
+
+    @cached_property
+    def messages(self) -> Sequence[Message]:
+        return self.items
+
+
+Column = Callable[[Batch], Texts]
+
+
+def each(values: list[T], render: Callable[[T], str]) -> Texts:
+    """Render every value, once per distinct one."""
+    known = {value: render(value) for value in set(values)}
+    return known[values[0]] if len(known) == 1 else [known[value] for value in values]
+
+
+def constant(text: str) -> Column:
+    """Return a column that has the same text everywhere."""
+    return lambda batch: text
+
+
+def now(render: Callable[[float], str]) -> Column:
+    """Return a column of the time at which the list is written."""
+    return lambda batch: render(batch.now)
+
+
+def attribute(name: str, render: Callable[[Any], str] = str) -> Column:
+    """Return a column of one attribute of a `Disposition`."""
+    return lambda batch: each([getattr(item, name) for item in batch.items], render)
+
+
+def moments(render: Callable[[float], str]) -> Column:
+    """Return a column of the times of dispositions."""
+    return lambda batch: each([item.at for item in batch.items], render)
+
+
+def message_ids(batch: Batch) -> Texts:
+    """The column of message ids."""
+    return names.message_ids(batch.messages)
+
+
+def apns_ids(batch: Batch) -> Texts:
+    """The column of `apns-id`s."""
+    return names.apns_ids(batch.messages)
+
+
+def from_message(value: Callable[[Message], str]) -> Column:
+    """Return a column of something that each message has for itself."""
+    return lambda batch: [value(message) for message in batch.messages]
+
+
+def from_part(value: Callable[[Part], str]) -> Column:
+    """Return a column of something that a part says; asked once for each part."""
+
+    def column(batch: Batch) -> Texts:
+        known = {key: value(part) for key, part in batch.distinct_parts.items()}
+        if len(known) == 1:
+            return known[id(batch.parts[0])]
+        return [known[id(part)] for part in batch.parts]
+
+    return column
+
+
+def from_queue(value: Callable[[QueueKey], str]) -> Column:
+    """Return a column of something that the message's queue says."""
+
+    def column(batch: Batch) -> Texts:
+        queues = batch.queues
+        return value(queues[0]) if len(queues) == 1 else [value(queue) for queue in queues]
+
+    return column
+
+
+def own_or(key: str, otherwise: Callable[[Message], str]) -> Column:
+    """Return a column of a context variable (momentum.md 7.6), or of what each message has instead."""
+
+    def column(batch: Batch) -> Texts:
+        if not any(part.context.get(key) for part in batch.distinct_parts.values()):
+            return [otherwise(message) for message in batch.messages]
+        return [message.part.context.get(key) or otherwise(message) for message in batch.messages]
+
+    return column
+
+
+def seconds_in_queue(decimals: int) -> Column:
+    """Return a column of the seconds from reception to the disposition; never below 0, clocks may jump."""
+
+    def spent(item: Disposition) -> float:
+        return max(0.0, item.at - item.message.part.received_at)
+
+    return lambda batch: each([spent(item) for item in batch.items], lambda s: f"{s:.{decimals}f}")
+
+
+def strftime(pattern: str) -> Callable[[float], str]:
+    """Return a renderer of times by a strftime pattern, in UTC.
+
+    UTC, because a pure function must not depend on the host's zone, and because local time comes
+    twice in the night when summer time ends.
+
+    Raises:
+        ValueError: the platform's strftime refuses the pattern.
+    """
+
+    def render(at: float) -> str:
+        return datetime.fromtimestamp(at, UTC).strftime(pattern)
+
+    render(0.0)
+    return render
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Return local part and domain of a mail address; both empty for the null sender."""
+    local, at, domain = address.rpartition("@")
+    return (local, domain) if at else (address, "")
+
+
+def client_address(client: str) -> str:
+    """Return the address of `ip:port`; IPv6 with a port stands in brackets."""
+    if client.startswith("["):
+        return client[1:].partition("]")[0]
+    return client.partition(":")[0] if client.count(":") == 1 else client
