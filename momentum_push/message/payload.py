@@ -140,14 +140,15 @@ def _explain(payload: bytes, error: Exception) -> str:
 
 
 def _explain_grammar(payload: bytes, text: str) -> str:
+    """Put the decoder's words into ours; its place may be one byte past the fault, hence "near"."""
     where = _BYTE.search(text)
     if where is None:
         return f"byte {len(payload)}: not JSON, it ends too early"
     place = int(where[1])
-    if word := _NO_NUMBER.match(payload, place) or _NO_NUMBER.match(payload, max(0, place - 1)):
-        return f"byte {place}: {word[0].decode()} is not JSON; leave it out or use null"
+    if word := _NO_NUMBER.match(payload, max(0, place - 1)) or _NO_NUMBER.match(payload, place):
+        return f"near byte {place}: {word[0].decode()} is not JSON; leave it out or use null"
     what = text[: where.start()].removeprefix("JSON is malformed: ")
-    return f"byte {place}: not JSON, {what}"
+    return f"near byte {place}: not JSON, {what}"
 
 
 def _quote(value: Any) -> str:
