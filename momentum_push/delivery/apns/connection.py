@@ -1,0 +1,449 @@
+"""One connection to APNs: asyncio and TLS around a `Wire`.
+
+Lives here: moving bytes, timers, and telling the pool. What bytes mean, when a request may go out
+and when a peer counts as dead is decided in `wire` and `liveness`; which connection gets which
+message in the pool.
+
+    CONNECTING ──SETTINGS──► PROBING ──first answer──► OPEN
+        │                       │                        │   drain(), GOAWAY, wedged, ids used up
+        │                       └──────────┬─────────────┘
+        │ ConnectError                 DRAINING ──last answer──► CLOSED
+        └───────────────────────────────────────────────────────►  ▲ close(), loss, dead, protocol error
+
+Certificate connections skip PROBING. One read becomes one call of `on_outcomes` with all outcomes it
+brought; `on_change` follows when state or capacity changed. `send` calls neither: its caller knows.
+`close` hands out its outcomes before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from momentum_push.clock import Clock
+from momentum_push.delivery.apns.failures import (
+    STAGE_CONNECTING,
+    STAGE_READING,
+    ConnectFailed,
+    explain,
+    explain_loss,
+    no_http2,
+)
+from momentum_push.delivery.apns.liveness import Liveness, Need, Pulse
+from momentum_push.delivery.apns.provider_token import HeldToken
+from momentum_push.delivery.apns.response import Farewell
+from momentum_push.delivery.apns.wire import Request, Wire, WireOptions
+from momentum_push.message import Outcome
+
+__all__ = ["Authority", "Connection", "ConnectionOptions", "ConnectionState", "Target"]
+
+log = structlog.get_logger()
+
+CLOSE_TIMEOUT_S = 2.0
+"""How long an orderly close waits for the peer's close_notify; nothing of ours depends on it."""
+
+
+class ConnectionState(enum.Enum):
+    """Where a connection is in its life; see the module's head."""
+
+    CONNECTING = "connecting"
+    PROBING = "probing"
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to connect to."""
+
+    host: str
+    """Name for `:authority`, SNI and the check of the certificate."""
+    port: int
+    address: str
+    """IP address to connect to, resolved for this one connect (apns.md 6.6)."""
+    verify_name: str = ""
+    """The name instead of `host`, where the route says `?verify_name=`: the peer stands for it."""
+
+    @property
+    def name(self) -> str:
+        """The name that the peer must prove."""
+        return self.verify_name or self.host
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}" + ("" if self.host == self.address else f" ({self.address})")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """Times in seconds; what the configuration says for one (binding, domain)."""
+
+    connect_timeout_s: float = 10.0
+    response_timeout_s: float = 30.0
+    idle_timeout_s: float = 3600.0
+    """0: kept."""
+    ping_interval_s: float = 60.0
+    """0: no PING while idle."""
+    max_streams: int = 1000
+    max_deliveries: int = 0
+    """0: no limit."""
+    busy_ping_interval_s: float = 10.0
+    ping_timeout_s: float = 10.0
+
+
+class Authority(Protocol):
+    """What a connection asks of its credential."""
+
+    is_token: bool
+
+    def authorize(self, held: HeldToken | None, now: float, monotonic: float) -> HeldToken | None:
+        """Return what to send from now on; None: this connection cannot go on (see provider_token)."""
+
+
+class Connection(asyncio.Protocol):
+    """See the module's head."""
+
+    def __init__(
+        self,
+        *,
+        target: Target,
+        context: ssl.SSLContext,
+        credential: Authority,
+        options: ConnectionOptions,
+        clock: Clock,
+        on_outcomes: Callable[[Connection, list[Outcome]], None],
+        on_change: Callable[[Connection], None],
+        conn_id: str,
+    ) -> None:
+        self.target, self.options, self.conn_id = target, options, conn_id
+        self.close_reason = ""
+        """Why it is CLOSED; empty while it is not."""
+        self._context, self._credential, self._clock = context, credential, clock
+        self._on_outcomes, self._on_change = on_outcomes, on_change
+        self._liveness = Liveness(
+            options.ping_interval_s,
+            options.busy_ping_interval_s,
+            options.ping_timeout_s,
+            options.idle_timeout_s,
+        )
+        self._wire = Wire(
+            WireOptions(
+                authority=target.name,
+                response_timeout_s=options.response_timeout_s,
+                max_streams=options.max_streams,
+                max_deliveries=options.max_deliveries,
+                is_probing=credential.is_token,
+                epoch=clock.now() - clock.monotonic(),
+            )
+        )
+        self._held: HeldToken | None = None
+        self._transport: asyncio.Transport | None = None
+        self._heard: asyncio.Future[None] | None = None  # done at SETTINGS; whoever opens waits for it
+        self._failure: ConnectFailed | None = None  # found after SETTINGS, before `open` got its turn
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
+        self._is_paused = False
+        self._idle_since = clock.monotonic()
+        self._told: tuple[ConnectionState, int] = (ConnectionState.CONNECTING, 0)
+
+    # --- what there is to know
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection is in its life."""
+        if self.close_reason:
+            return ConnectionState.CLOSED
+        if not self._wire.is_ready:
+            return ConnectionState.CONNECTING
+        if self._wire.is_draining:
+            return ConnectionState.DRAINING
+        return ConnectionState.OPEN if self._wire.is_proven else ConnectionState.PROBING
+
+    @property
+    def capacity(self) -> int:
+        """Messages it would take now; `send` may take fewer where bodies are large."""
+        return 0 if self._is_paused or self.close_reason else self._wire.capacity
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for their answer."""
+        return self._wire.in_flight
+
+    @property
+    def remote(self) -> str:
+        """The peer's address."""
+        return self.target.address
+
+    @property
+    def farewell(self) -> Farewell | None:
+        """The peer's last GOAWAY."""
+        return self._wire.farewell
+
+    @property
+    def goaway_reason(self) -> str:
+        """The last GOAWAY's reason word, else its text, else its code's name; empty: there was none."""
+        return self._wire.farewell.reason if self._wire.farewell is not None else ""
+
+    @property
+    def drain_reason(self) -> str:
+        """Why it takes no more requests; empty: it does."""
+        return self._wire.drain_reason
+
+    def __repr__(self) -> str:
+        why = self.close_reason or self._wire.drain_reason
+        return (
+            f"<connection {self.conn_id} to {self.target}: {self.state.value}{f' ({why})' if why else ''}, "
+            f"{self.in_flight} in flight, room for {self.capacity}>"
+        )
+
+    # --- life
+
+    async def open(self) -> None:
+        """Connect: TCP, TLS, ALPN, and wait for the peer's SETTINGS.
+
+        Raises:
+            ConnectFailed: all of that within `connect_timeout_s`, or this; the connection is CLOSED then.
+        """
+        self._heard = asyncio.get_running_loop().create_future()
+        try:
+            await self._connect(self._heard)
+        except ConnectFailed as failure:
+            self._shut(str(failure), is_orderly=False)
+            raise
+        except asyncio.CancelledError:
+            self._shut("given up while connecting", is_orderly=False)
+            raise
+        finally:
+            self._heard = None
+        self._idle_since = self._clock.monotonic()
+        self._told = (self.state, self.capacity)
+        self._arm()
+
+    def send(self, requests: Sequence[Request]) -> int:
+        """Send as many of `requests`, from the front, as there is room for; one write.
+
+        Returns:
+            How many were taken; each of them will come back in exactly one outcome.
+        """
+        if self._transport is None or not self.capacity:
+            return 0
+        monotonic = self._clock.monotonic()
+        held = self._credential.authorize(self._held, self._clock.now(), monotonic)
+        if held is None:
+            asyncio.get_running_loop().call_soon(self.drain, "the clock jumped; a new connection is needed")
+            return 0
+        self._held = held
+        taken = self._wire.send(requests, held.value, monotonic)
+        self._flush()
+        self._arm()
+        self._told = (self.state, self.capacity)
+        return taken
+
+    def drain(self, why: str) -> None:
+        """Take no more requests; close when the last answer is in."""
+        if not self.close_reason:
+            self._wire.drain(why)
+            self._settle([])
+
+    def close(self, why: str) -> None:
+        """Close at once; what is in flight comes back as UNKNOWN before this returns."""
+        if self.close_reason:
+            return
+        outcomes = self._wire.connection_lost(why, self._clock.monotonic())
+        self._shut(why, is_orderly=not outcomes)
+        self._tell(outcomes)
+
+    # --- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.close_reason:
+            return
+        before = self._wire.farewell
+        outcomes = self._wire.receive(data, self._clock.monotonic())
+        if self._wire.farewell is not before:
+            self._log_farewell()
+        self._settle(outcomes)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+        self._tell([])
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._tell([])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.close_reason:
+            return
+        if self._heard is not None:
+            self._fail_open(explain_loss(str(self.target), exc))
+            return
+        why = self._wire.drain_reason or (f"connection lost: {exc}" if exc else "closed by the peer")
+        outcomes = self._wire.connection_lost(why, self._clock.monotonic())
+        self._shut(why, is_orderly=False)
+        self._tell(outcomes)
+
+    # --- inside
+
+    async def _connect(self, heard: asyncio.Future[None]) -> None:
+        where, limit = str(self.target), self.options.connect_timeout_s
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                await self._handshake()
+                await heard
+            if self._failure is not None:
+                raise self._failure
+        except ConnectFailed:
+            raise
+        except OSError as error:
+            if not deadline.expired():
+                raise explain(where, error) from error
+            step = "no answer" if self._transport is None else "TLS is up, but no HTTP/2 SETTINGS came"
+            stage = STAGE_CONNECTING if self._transport is None else STAGE_READING
+            text = f"{where}: {step} within {limit:g} s; check the network, see connect_timeout"
+            raise ConnectFailed(text, stage=stage) from error
+
+    async def _handshake(self) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(
+            lambda: self,
+            self.target.address,
+            self.target.port,
+            ssl=self._context,
+            server_hostname=self.target.name,
+            ssl_handshake_timeout=max(self.options.connect_timeout_s, 0.001),
+            ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
+        )
+        if self.close_reason:
+            transport.abort()
+            raise ConnectFailed(f"{self.target}: {self.close_reason}", stage=STAGE_CONNECTING)
+        protocol = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if protocol != "h2":
+            raise no_http2(str(self.target), protocol)
+        self._wire.initiate()
+        self._flush()
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        """After anything that moved the wire: write what is due, close what is done, tell the pool."""
+        self._flush()
+        if outcomes:
+            self._idle_since = self._clock.monotonic()
+        if self._heard is not None:
+            self._watch_opening()
+        elif self._wire.is_done:
+            self._shut(self._wire.error or self._wire.drain_reason, is_orderly=True)
+        self._arm()
+        self._tell(outcomes)
+
+    def _watch_opening(self) -> None:
+        """SETTINGS are what `open` waits for; a GOAWAY or nonsense before it returns is a failed connect."""
+        wire, where = self._wire, str(self.target)
+        if wire.farewell is not None:
+            text = (
+                f"{where}: the peer said goodbye at once ({wire.farewell.reason}); see credential and routes"
+            )
+            self._fail_open(
+                ConnectFailed(
+                    text,
+                    stage=STAGE_READING,
+                    reason=wire.farewell.reason,
+                    is_credential=wire.farewell.code == 0,
+                )
+            )
+        elif wire.error:
+            self._fail_open(
+                ConnectFailed(f"{where}: {wire.error}; check host and port in routes", stage=STAGE_READING)
+            )
+        elif wire.is_ready and self._heard is not None and not self._heard.done():
+            self._heard.set_result(None)
+
+    def _fail_open(self, failure: ConnectFailed) -> None:
+        self._failure = failure
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_exception(failure)
+
+    def _flush(self) -> None:
+        if self._transport is None or self.close_reason:
+            return
+        if data := self._wire.data_to_send():
+            self._transport.write(data)
+
+    def _shut(self, why: str, is_orderly: bool) -> None:
+        """Close the transport; with a GOAWAY and TLS's close_notify where the peer may be listening."""
+        self.close_reason = why or "closed"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is None:
+            return
+        if is_orderly and not self._transport.is_closing():
+            self._transport.write(self._wire.farewell_bytes())
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Hand out outcomes, then say so if state or capacity is not what was told last."""
+        if outcomes:
+            self._on_outcomes(self, outcomes)
+        now = (self.state, self.capacity)
+        if now != self._told and self._heard is None:
+            self._told = now
+            self._on_change(self)
+
+    def _log_farewell(self) -> None:
+        farewell = self._wire.farewell
+        assert farewell is not None
+        log.info(
+            "goaway_received",
+            conn_id=self.conn_id,
+            remote=self.remote,
+            reason=farewell.reason,
+            code=farewell.code,
+            last_stream_id=farewell.last_stream_id,
+            in_flight=self.in_flight,
+        )
+
+    # --- timers: one, that may ring too early, because re-arming it at each read costs more
+
+    def _pulse(self) -> Pulse:
+        wire = self._wire
+        return Pulse(wire.last_heard, wire.oldest_sent, wire.pinged_at, self._idle_since)
+
+    def _arm(self) -> None:
+        if self.close_reason or self._heard is not None:
+            return
+        moments = (self._wire.next_deadline(), self._liveness.next_check(self._pulse()))
+        due = min((moment for moment in moments if moment is not None), default=None)
+        if due is None or (self._timer is not None and self._timer_due <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = max(0.0, due - self._clock.monotonic())
+        self._timer, self._timer_due = asyncio.get_running_loop().call_later(wait, self._ring), due
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self._clock.monotonic()
+        outcomes = self._wire.expire(now)
+        need = self._liveness.need(self._pulse(), now)
+        if need is Need.PING:
+            self._wire.ping(now)
+        elif need is Need.CLOSE:
+            self._wire.drain("idle_timeout")
+        elif need is Need.ABORT:
+            why = f"no answer to PING within {self._liveness.ping_timeout_s:g} s"
+            outcomes += self._wire.connection_lost(why, now)
+            self._shut(why, is_orderly=False)
+        self._settle(outcomes)

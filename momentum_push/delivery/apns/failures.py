@@ -1,0 +1,102 @@
+"""Why no connection came about, in words an operator can act on.
+
+Lives here: the one translation of socket, TLS and HTTP/2 trouble while connecting into
+`ConnectFailed`. `where` is `host:port (address)`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+
+from momentum_push.errors import ConnectError
+
+__all__ = ["STAGE_CONNECTING", "STAGE_READING", "STAGE_TLS", "ConnectFailed", "explain", "explain_loss"]
+
+STAGE_CONNECTING = 0
+STAGE_READING = 9
+STAGE_TLS = 17
+"""Momentum's stage numbers (momentum.md 8.2)."""
+
+
+class ConnectFailed(ConnectError):
+    """No usable connection.
+
+    Attributes:
+        stage: how far it came; one of the STAGE_ numbers.
+        reason: Apple's reason word or the TLS alert's name, where the peer said one; else empty.
+        is_credential: the peer refused *us*: our certificate, or a GOAWAY before any answer.
+    """
+
+    def __init__(self, text: str, *, stage: int, reason: str = "", is_credential: bool = False) -> None:
+        super().__init__(text)
+        self.stage, self.reason, self.is_credential = stage, reason, is_credential
+
+
+def explain(where: str, error: Exception) -> ConnectFailed:
+    """Translate what `create_connection` raised."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = error.verify_message or "certificate verify failed"
+        text = f"{where}: the server's certificate is not accepted ({what.rstrip('.')}); {_verify_fix(what)}"
+        return ConnectFailed(text, stage=STAGE_TLS)
+    if isinstance(error, ssl.SSLError):
+        return _explain_tls(where, error)
+    if isinstance(error, ConnectionAbortedError | ConnectionResetError):
+        text = f"{where}: the peer closed the connection during the TLS handshake; {_PORT_FIX}"
+        return ConnectFailed(text, stage=STAGE_TLS)
+    number = error.errno if isinstance(error, OSError) and error.errno is not None else 0
+    what = os.strerror(number).lower() if number > 0 else str(error) or type(error).__name__
+    fix = _CONNECT_FIXES.get(number, "see routes, and whether this host may reach the Internet")
+    return ConnectFailed(f"{where}: {what}; {fix}", stage=STAGE_CONNECTING)
+
+
+def explain_loss(where: str, error: Exception | None) -> ConnectFailed:
+    """Translate the loss of a connection that was through with TLS but had not heard SETTINGS yet."""
+    if isinstance(error, ssl.SSLError):
+        return _explain_tls(where, error)
+    text = f"{where}: the peer closed the connection before it said anything; {_PORT_FIX}"
+    return ConnectFailed(text, stage=STAGE_READING)
+
+
+def _explain_tls(where: str, error: ssl.SSLError) -> ConnectFailed:
+    name = error.reason or str(error)
+    alert = name.partition("_ALERT_")[2].lower().replace("_", " ")
+    if "no application protocol" in alert:
+        return no_http2(where, None)
+    is_ours = "certificate" in alert or alert == "unknown ca"
+    if is_ours:
+        text = f"{where}: the peer refused our certificate ({alert}); see tls_certificate and tls_key"
+    elif alert:
+        text = f"{where}: the peer ended the TLS handshake ({alert}); see tls_protocols and tls_ciphers"
+    else:
+        words = name.lower().replace("_", " ")
+        text = f"{where}: no TLS connection ({words}); {_PORT_FIX}"
+    return ConnectFailed(text, stage=STAGE_TLS, reason=alert, is_credential=is_ours)
+
+
+def no_http2(where: str, protocol: str | None) -> ConnectFailed:
+    """Say that ALPN did not yield h2."""
+    spoken = protocol or "HTTP/1.1"
+    fix = "look for a proxy that opens TLS on the way"
+    return ConnectFailed(f"{where}: the peer speaks {spoken}, not HTTP/2; {fix}", stage=STAGE_TLS)
+
+
+_PORT_FIX = "check host and port in routes"
+_CONNECT_FIXES = {
+    errno.ECONNREFUSED: _PORT_FIX,
+    errno.ENETUNREACH: "this host has no route there; check its network",
+    errno.EHOSTUNREACH: "check the network, and host and port in routes",
+    errno.EACCES: "a local firewall forbids it",
+    errno.ETIMEDOUT: "a firewall may drop port 443; Apple also listens on 2197",
+    errno.EMFILE: "raise the limit of open files",
+    errno.EADDRNOTAVAIL: "check the binding's source address",
+}
+
+
+def _verify_fix(what: str) -> str:
+    if "mismatch" in what:
+        return "check the host in routes, or set ?verify_name="
+    if "expired" in what or "not yet valid" in what:
+        return "check this host's clock; otherwise the server's operator must renew it"
+    return "install the system's CA certificates, or name the issuer in tls_ca"
