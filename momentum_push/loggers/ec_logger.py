@@ -1,7 +1,8 @@
 """`ec_logger "name" { … }`: mainlog, rejectlog, paniclog and acctlog of Momentum (momentum.md 8.2).
 
     mainlog, fields separated by `@`, all beginning with time, mid, batch, conn
-      R  rcpt local part, rcpt domain, sender local part, sender domain, client IP, size, protocol, group, binding
+      R  rcpt local part, rcpt domain, sender local part, sender domain, client IP, size, protocol,
+         group, binding
       D  domain, size, group, binding, retries, seconds, remote IP
       T  domain, size, group, binding, stage, retries, seconds, remote IP, message
       P  as T
