@@ -128,6 +128,7 @@ class QueueManager:
     def look(self, queue: Queue) -> None:
         """See what a queue needs: delivery, a page of the spool, or a look at a later time."""
         now = self._clock.now()
+        queue.promote(now)
         self.refill(queue)
         if queue.has_due(now):
             self._on_due(queue)
@@ -135,7 +136,7 @@ class QueueManager:
             self.wake_at(queue.key, when)
 
     def refill(self, queue: Queue) -> None:
-        """Start to swap in what is stored and due, where a lane runs low; delivery asks after it took some."""
+        """Swap in what is stored and due where a lane runs low; delivery asks after it took some."""
         now = self._clock.now()
         for number, lane in queue.lanes.items():
             if lane.stored > 0 and lane.stored_due <= now and lane.active < PAGE // 2:
@@ -185,7 +186,6 @@ class QueueManager:
     def _take_page(self, lane: Lane, batches: list[MessageList]) -> None:
         now = self._clock.now()
         for batch in batches:
-            lane.cursor = (batch.home.due, batch.home.number)
             lane.stored -= len(batch.messages)
             lane.stored_due = max(lane.stored_due, batch.home.due)
             self._hold(lane, batch, now)
@@ -197,23 +197,19 @@ class QueueManager:
 
         1. A page that was read between its commit and this call brought it already: only the
            books are put right, for the page counted it as stored.
-        2. It belongs behind the cursor, to what only the spool knows.
-        3. There is room.
-        4. There is none: delayed lists make way, and the new list is left to the spool unless it
-           must be delivered before what is stored.
+        2. It lies where no page will look for it, or it comes before what is stored and there is room.
+        3. It comes before what is stored and there is no room: delayed lists make way.
+        4. The spool keeps it until its turn comes.
         """
         if batch.home.number in self._numbers:
             lane.stored += len(batch.messages)
-        elif lane.is_behind_cursor(batch):
-            lane.store(batch)
-        elif self._has_room(lane):
+            return
+        if lane.may_hold(batch) and not self._has_room(lane) and not lane.must_hold(batch):
+            self._forget(lane.swap_out_delayed())
+        if lane.must_hold(batch) or (lane.may_hold(batch) and self._has_room(lane)):
             self._hold(lane, batch, now)
         else:
-            self._forget(lane.swap_out_delayed(now))
-            if (batch.home.due, batch.home.number) > lane.cursor:
-                lane.store(batch)
-            else:
-                self._hold(lane, batch, now)
+            lane.store(batch)
 
     def _forget(self, batches: list[MessageList]) -> None:
         self.resident -= sum(len(batch.messages) for batch in batches)

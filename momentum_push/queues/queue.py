@@ -28,13 +28,11 @@ __all__ = ["Lane", "Queue"]
 START = (float("-inf"), 0)
 """A cursor before every list."""
 
-_LAST_NUMBER = 2**62
-
 
 class Lane:
     """The messages of one priority."""
 
-    __slots__ = ("_active", "_delayed", "active", "cursor", "delayed", "stored", "stored_due")
+    __slots__ = ("_active", "_delayed", "active", "cursor", "delayed", "last_active", "stored", "stored_due")
 
     def __init__(self) -> None:
         self._active: deque[list[Message]] = deque()
@@ -44,6 +42,7 @@ class Lane:
         self.stored = 0
         self.stored_due = 0.0
         self.cursor = START
+        self.last_active = START
 
     @property
     def resident(self) -> int:
@@ -53,9 +52,9 @@ class Lane:
     def add(self, batch: MessageList, now: float) -> None:
         """Take a list into memory; it becomes active when it is due."""
         home, count = batch.home, len(batch.messages)
+        self.cursor = max(self.cursor, (home.due, home.number))
         if home.due <= now:
-            self._active.append(batch.messages)
-            self.active += count
+            self._activate(batch)
         else:
             heapq.heappush(self._delayed, (home.due, home.number, batch))
             self.delayed += count
@@ -63,10 +62,14 @@ class Lane:
     def promote(self, now: float) -> None:
         """Move what has become due from delayed to active."""
         while self._delayed and self._delayed[0][0] <= now:
-            messages = heapq.heappop(self._delayed)[2].messages
-            self.delayed -= len(messages)
-            self.active += len(messages)
-            self._active.append(messages)
+            batch = heapq.heappop(self._delayed)[2]
+            self.delayed -= len(batch.messages)
+            self._activate(batch)
+
+    def _activate(self, batch: MessageList) -> None:
+        self._active.append(batch.messages)
+        self.active += len(batch.messages)
+        self.last_active = max(self.last_active, (batch.home.due, batch.home.number))
 
     def take(self, most: int) -> list[Message]:
         """Take up to `most` messages from the front."""
@@ -92,21 +95,20 @@ class Lane:
         self.stored_due = min(self.stored_due, batch.home.due) if self.stored else batch.home.due
         self.stored += len(batch.messages)
 
-    def is_behind_cursor(self, batch: MessageList) -> bool:
-        """Whether a list belongs to what only the spool knows."""
-        return self.stored > 0 and (batch.home.due, batch.home.number) > self.cursor
+    def must_hold(self, batch: MessageList) -> bool:
+        """Whether a list lies before the cursor, where no page will look for it."""
+        return self.stored > 0 and (batch.home.due, batch.home.number) <= self.cursor
 
-    def swap_out_delayed(self, now: float) -> list[MessageList]:
+    def may_hold(self, batch: MessageList) -> bool:
+        """Whether a list is due before everything that only the spool knows."""
+        return self.stored <= 0 or batch.home.due < self.stored_due or self.must_hold(batch)
+
+    def swap_out_delayed(self) -> list[MessageList]:
         """Leave every delayed list to the spool and return them.
 
-        Active lists stay: all of them were due by `now`, so that is where the cursor goes when
-        nothing is stored behind it yet.
+        Active lists stay, so the last of them is where the cursor goes.
         """
-        if self._delayed:
-            due, number, _ = self._delayed[0]
-            self.cursor = (due, number - 1)
-        elif not self.stored:
-            self.cursor = (now, _LAST_NUMBER)
+        self.cursor = self.last_active
         batches = [batch for _, _, batch in self._delayed]
         for batch in batches:
             self.store(batch)
@@ -195,6 +197,11 @@ class Queue:
                 taken += lane.take(most - len(taken))
         return taken
 
+    def promote(self, now: float) -> None:
+        """Move what has become due from delayed to active."""
+        for lane in self.lanes.values():
+            lane.promote(now)
+
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages that were not tried to the front of their lanes, in order."""
         for lane, group in groupby(messages, key=lambda message: message.home.lane):
@@ -207,10 +214,13 @@ class Queue:
         return any(lane.active or (lane.next_due() or now + 1) <= now for lane in self.lanes.values())
 
     def wakes_at(self, now: float) -> float | None:
-        """Return when, after `now`, something here becomes due by itself; None: nothing will."""
-        times = [when for lane in self.lanes.values() for when in lane.times(now)]
-        when = max(min(times), self.not_before) if times else None
-        return when if when is not None and when > now else None
+        """Return when, after `now`, something more here becomes due by itself; None: nothing will."""
+        times = [max(when, self.not_before) for lane in self.lanes.values() for when in lane.times(now)]
+        return min((when for when in times if when > now), default=None)
+
+    def head(self) -> Message | None:
+        """Return a message that would be taken soon; None when memory holds none."""
+        return next((head for lane in self.lanes.values() for head in lane.heads()), None)
 
     def oldest(self) -> float | None:
         """Return the reception time of the oldest message at a head; None when memory holds none."""
