@@ -1,0 +1,49 @@
+"""An APNs to talk to: on the wire as Apple's is as far as that is known, and faulty on demand.
+
+Lives here: the server on TLS and HTTP/2, the order in which requests are checked, devices, faults on
+purpose, throw-away certificates, and the ledger that tests compare a sender with. Not here: anything
+of the daemon; the simulator shares no code with what it tests (it imports `errors` alone), so that the two
+cannot agree on an error. Called by tests and by `cli` (`simulate`, `demo`).
+
+    server ─► connection ─► session ─► rules, devices, provider      what APNs would say
+              (asyncio)     (sans-IO)  faults                        what it shall say instead
+                                │      ledger                        what it did
+                                └► http2 (h2, hyperframe), fields (HPACK)
+"""
+
+from momentum_push.simulator.certificates import (
+    make_provider_certificate,
+    make_provider_key,
+    make_server_certificate,
+    public_pem,
+)
+from momentum_push.simulator.devices import Device, State
+from momentum_push.simulator.faults import Action, Delay, Faults, GoAway, LastStream, Match, Rule
+from momentum_push.simulator.ledger import ConnectionEntry, Entry
+from momentum_push.simulator.provider import ProviderKey
+from momentum_push.simulator.request import Policy, Verdict
+from momentum_push.simulator.rules import ORDERS
+from momentum_push.simulator.server import Simulator
+
+__all__ = [
+    "ORDERS",
+    "Action",
+    "ConnectionEntry",
+    "Delay",
+    "Device",
+    "Entry",
+    "Faults",
+    "GoAway",
+    "LastStream",
+    "Match",
+    "Policy",
+    "ProviderKey",
+    "Rule",
+    "Simulator",
+    "State",
+    "Verdict",
+    "make_provider_certificate",
+    "make_provider_key",
+    "make_server_certificate",
+    "public_pem",
+]

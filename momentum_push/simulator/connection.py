@@ -1,0 +1,114 @@
+"""The asyncio side of a connection: moves bytes and obeys its `Session`.
+
+One read may hold hundreds of requests; they are fed as one piece and all answers go out with one
+write. A client that does not read is not read from either, so nothing piles up here.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import structlog
+
+from momentum_push.simulator.certificates import read_provider_certificate
+from momentum_push.simulator.floor import Floor
+from momentum_push.simulator.request import Peer
+from momentum_push.simulator.session import Session
+
+__all__ = ["Connection"]
+
+_CLOSE_S = 2.0
+log = structlog.get_logger()
+
+
+class Connection(asyncio.Protocol):
+    """One client; `on_end` is told when it is gone."""
+
+    def __init__(self, floor: Floor, is_plain: bool, on_end: Callable[["Connection"], None]) -> None:
+        self._floor = floor
+        self._is_plain = is_plain
+        self._on_end = on_end
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._is_deaf = False
+        self._is_closing = False
+        self._session: Session | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._loop = asyncio.get_running_loop()
+        tls = transport.get_extra_info("ssl_object")
+        remote = _address(transport.get_extra_info("peername"))
+        row = self._floor.ledger.open_connection(remote, self._floor.clock.now())
+        if not self._is_plain and tls.selected_alpn_protocol() != "h2":
+            row.violation = "ALPN did not yield h2"
+            self.abort()
+            return
+        der = tls.getpeercert(binary_form=True) if tls is not None else None
+        certificate = read_provider_certificate(der) if der else None
+        row.uid = certificate.uid if certificate is not None else ""
+        self._session = Session(self._floor, self, row, Peer(certificate=certificate))
+        log.info("simulator_connection_opened", connection=row.number, remote=remote, uid=row.uid)
+        self._session.start()
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        if self._session is not None and not self._is_closing:
+            self._session.receive(data)
+            self._flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._session is not None:
+            self._session.end()
+            log.info("simulator_connection_closed", session=repr(self._session), error=error)
+        self._on_end(self)
+
+    def pause_writing(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._is_deaf:
+            self._transport.resume_reading()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call back after `seconds` of real time, unless the connection ends before."""
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            call()
+            self._flush()
+
+        timer = self._loop.call_later(seconds, fire)
+        self._timers.add(timer)
+
+    def close(self) -> None:
+        """Write what is due and close; abort if the client does not let go."""
+        if self._is_closing:
+            return
+        self._flush()
+        self._is_closing = True
+        self._transport.close()
+        self.later(_CLOSE_S, self._transport.abort)
+
+    def stop_reading(self) -> None:
+        self._is_deaf = True
+        self._transport.pause_reading()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._is_closing = True
+        self._transport.abort()
+
+    def _flush(self) -> None:
+        session = self._session
+        if session is not None and session.out:
+            data = b"".join(session.out)
+            session.out.clear()
+            if not self._is_closing:
+                self._transport.write(data)
+
+
+def _address(peer: object) -> str:
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer)

@@ -1,0 +1,143 @@
+"""What stands before the simulator's rules: a request, the connection's memory of earlier ones, the policy.
+
+Values only; what is right and wrong about them is said in `rules`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from momentum_push.simulator.certificates import ProviderCertificate
+from momentum_push.simulator.provider import ProviderKey, ProviderToken
+
+__all__ = ["ACCEPTED", "DEVICE_PATH", "PUSH_TYPES", "Peer", "Policy", "Request", "Verdict", "read_request"]
+
+PUSH_TYPES = frozenset(
+    (
+        "alert",
+        "background",
+        "voip",
+        "complication",
+        "fileprovider",
+        "mdm",
+        "location",
+        "liveactivity",
+        "pushtotalk",
+        "widgets",
+        "controls",
+    )
+)
+DEVICE_PATH = "/3/device"
+
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+
+class Verdict(NamedTuple):
+    """An answer: status, Apple's reason word, and with 410 the time of death in milliseconds."""
+
+    status: int
+    reason: str = ""
+    timestamp: int = 0
+
+
+ACCEPTED = Verdict(200)
+
+
+@dataclass(slots=True)
+class Request:
+    """A request as it came, nothing checked; absent headers are None."""
+
+    method: str = "POST"
+    path: str = ""
+    authorization: str | None = None
+    message_id: str | None = None
+    topic: str | None = None
+    push_type: str | None = None
+    priority: str | None = None
+    expiration: str | None = None
+    collapse_id: str | None = None
+    has_repeated_header: bool = False
+    body: bytes = b""
+
+    @property
+    def token(self) -> str:
+        """What stands in the path behind `/3/device/`; empty when nothing does."""
+        return self.path[len(DEVICE_PATH) + 1 :] if self.path.startswith(DEVICE_PATH + "/") else ""
+
+    @property
+    def sound_message_id(self) -> str:
+        """The `apns-id` that was given, when it is one."""
+        given = self.message_id
+        return given if given is not None and _UUID.fullmatch(given) else ""
+
+
+_HEADERS = {
+    b":method": "method",
+    b":path": "path",
+    b"authorization": "authorization",
+    b"apns-id": "message_id",
+    b"apns-topic": "topic",
+    b"apns-push-type": "push_type",
+    b"apns-priority": "priority",
+    b"apns-expiration": "expiration",
+    b"apns-collapse-id": "collapse_id",
+}
+
+
+def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
+    """Gather a request from its header fields; of a repeated one the last counts."""
+    request = Request()
+    seen = set()
+    for name, value in headers:
+        attribute = _HEADERS.get(name)
+        if attribute is not None:
+            request.has_repeated_header |= attribute in seen
+            seen.add(attribute)
+            setattr(request, attribute, value.decode("latin-1"))
+    return request
+
+
+@dataclass(slots=True)
+class Peer:
+    """What a connection remembers from one request to the next (apns.md 5.4)."""
+
+    certificate: ProviderCertificate | None = None
+    authorization: str = ""
+    """The JWT in use, as the header had it."""
+    credential: ProviderToken | None = None
+    """… and as it was read."""
+    changed_at: float = 0.0
+    """When it was first seen here."""
+    last_seen: str = ""
+    """The JWT of the last request; differs from the one in use after a change that came too soon."""
+    token_changes: list[float] = field(default_factory=list)
+    """Times at which the JWT changed, allowed or not."""
+    poison: Verdict | None = None
+    key: ProviderKey | None = None
+    """Of the first accepted push."""
+    has_proved: bool = False
+    """Whether a JWT was accepted here: the stream limit rises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The switches of the simulator's judgement; defaults are what is known of Apple (apns.md 9.2)."""
+
+    order: tuple[str, ...] = ()
+    """Names of steps; empty: those of `profile`."""
+    profile: str = "apple"
+    environment: str = "production"
+    keys: Mapping[str, ProviderKey] = field(default_factory=dict)
+    """By key id; empty: every well-formed ES256 token is believed."""
+    topics: frozenset[str] = frozenset()
+    """That a team's keys may push to, suffixes aside; empty: any."""
+    token_life_s: float = 3600.0
+    token_change_s: float = 1200.0
+    poisons: frozenset[str] = frozenset({"ExpiredProviderToken", "TooManyProviderTokenUpdates"})
+    other_team_reason: str = "Forbidden"
+    wrong_environment_reason: str = "BadEnvironmentKeyInToken"
+    push_types: frozenset[str] = PUSH_TYPES
+    is_background_10_bad: bool = True
+    max_payload: int = 4096
+    max_voip_payload: int = 5120
