@@ -1,0 +1,24 @@
+"""Keeps lists of messages on disk from before they are acknowledged until their last record is written.
+
+Lives here: the tables, the blob of a list, the thread that writes, the lock on the folder; and a twin in
+memory that passes the same tests. Does not live here: when a message is tried again (`queues`), what its
+answer meant (`delivery`). The daemon makes a spool; intake, queues and settle call it through `Spool`.
+
+    record.py      a list as one blob, drawn; pure
+    rows.py        what is written and read: rows, marks, operations; pure
+    sequences.py   message numbers, reserved ahead; pure
+    schema.sql     the tables
+    database.py    every statement on them
+    writer.py      group commit, and what happens when the disk does not play along
+    sqlite.py      the spool as the event loop sees it
+    folder.py      lock and reserve
+    budget.py      bytes that may be under way
+    memory.py      the twin
+    check.py       looking at a spool that no daemon has open
+"""
+
+from momentum_push.spool.memory import Disk, MemorySpool
+from momentum_push.spool.seam import START, QueueCount, Spool
+from momentum_push.spool.sqlite import SqliteSpool, open_sqlite
+
+__all__ = ["START", "Disk", "MemorySpool", "QueueCount", "Spool", "SqliteSpool", "open_sqlite"]

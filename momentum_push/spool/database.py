@@ -1,0 +1,415 @@
+"""The spool's tables and every statement on them; no threads here, a connection belongs to whoever holds it.
+
+`schema.sql` draws the tables. What this file adds is how they are written and read:
+
+- One statement per kind and transaction, with all rows in it. `executemany` hands the interpreter's
+  lock over once per row and starves beside a busy event loop (design.md 1, fact 1).
+- Durability is SQLite's: write-ahead log, synchronous FULL. Only the writer checkpoints, every 10,000
+  pages; reads are short, so the log starts again from its beginning and stays near 42 MB.
+- Pages of 4 KB, SQLite's default, because settling writes one page per list and commit: 8 KB and 16 KB
+  pages made a thousand tokens no smaller and each commit of progress two and four times as large.
+- auto_vacuum is incremental: the writer gives free pages back to the disk when it has nothing else to do.
+
+Counts come from triggers and not from this file, so no statement can forget them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from momentum_push.errors import SpoolError, SpoolFull
+from momentum_push.message import QueueKey, ids
+from momentum_push.spool.rows import Change, Mark, Row
+from momentum_push.spool.seam import QueueCount
+
+__all__ = ["FORMAT", "BadRow", "Database", "Meta"]
+
+FORMAT = 1
+
+_BUSY_S = 5.0
+_ROWS_PER_STATEMENT = 500
+_FREE_PAGES_KEPT = 4096
+_WAL_BYTES_KEPT = 64 << 20
+_WAL_PAGES = 10_000
+_FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_OUR_FAULTS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
+
+_COLUMNS = (
+    "number, queue, lane, due, attempts, span, first_sequence, last_sequence, oldest, "
+    "count, remaining, progress, body"
+)
+_WIDTH = _COLUMNS.count(",") + 1
+_READ = """
+    SELECT number, binding_group, binding, domain, lane, due, attempts, first_sequence, last_sequence,
+           oldest, count, remaining, progress, body
+    FROM lists JOIN queues ON queues.id = lists.queue
+"""
+_PAGE = f"""{_READ}
+    WHERE queue = (SELECT id FROM queues WHERE binding_group = ? AND binding = ? AND domain = ?)
+    AND lane = ? AND (due, number) > (?, ?) ORDER BY due, number
+"""
+_HOLDING = f"""
+    WITH spans (span) AS (VALUES {",".join(f"({span})" for span in range(ids.SEQUENCE_BITS + 1))})
+    {_READ}
+    WHERE number IN (
+        SELECT number FROM spans CROSS JOIN lists USING (span)
+        WHERE first_sequence BETWEEN ?1 - (1 << span) AND ?1 AND last_sequence >= ?1
+    )
+"""
+_OVERVIEW = """
+    SELECT binding_group, binding, domain, lane, lists, messages,
+           (SELECT min(oldest) FROM lists WHERE queue = lanes.queue AND lane = lanes.lane),
+           (SELECT min(due) FROM lists WHERE queue = lanes.queue AND lane = lanes.lane)
+    FROM lanes JOIN queues ON queues.id = lanes.queue
+    WHERE lists > 0 ORDER BY binding_group, binding, domain, lane DESC
+"""
+_RECOUNT = """
+    SELECT binding_group, binding, domain, lane, coalesce(lanes.lists, 0), coalesce(lanes.messages, 0),
+           coalesce(seen.lists, 0), coalesce(seen.messages, 0)
+    FROM (SELECT queue, lane FROM lanes UNION SELECT queue, lane FROM lists)
+    LEFT JOIN lanes USING (queue, lane)
+    LEFT JOIN (SELECT queue, lane, count(*) AS lists, sum(CAST(remaining AS INTEGER)) AS messages
+               FROM lists GROUP BY queue, lane) AS seen USING (queue, lane)
+    LEFT JOIN queues ON queues.id = queue
+"""
+
+
+class BadRow(SpoolError):
+    """A row that SQLite will never take: our own fault, and no reason to try again."""
+
+
+class Meta(NamedTuple):
+    """What the spool knows about itself."""
+
+    salt: int
+    sequence: int
+    """Numbers below it may have been used."""
+    number: int
+    """The highest number of a list."""
+
+
+class Database:
+    """One connection to the spool's database."""
+
+    def __init__(self, path: Path, *, force_fsync: bool = True, is_writer: bool = True) -> None:
+        """Connect; an empty file gets its tables from `prepare`.
+
+        Args:
+            force_fsync: False leaves it to the system when a commit reaches the disk.
+            is_writer: the connection that checkpoints; others are refused writes.
+        """
+        self._path = path
+        self._queue_ids: dict[QueueKey, int] = {}
+        try:
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._set_up(force_fsync, is_writer)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def prepare(self, now: float) -> Meta:
+        """Make the tables where there are none, check the format, and read what the spool knows of itself."""
+        try:
+            if not self._has_tables():
+                self._create(now)
+            self._check_format()
+            self._forget_empty_queues()
+            return self._meta()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def apply(self, change: Change) -> None:
+        """Commit one transaction.
+
+        Raises:
+            BadRow: SQLite refuses a value; trying again is of no use.
+            SpoolFull, SpoolError: no room, or the disk failed. In each case nothing of it is kept.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._write(change)
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
+            self._roll_back()
+            raise self._translate(error) from error
+
+    def probe(self, now: float) -> None:
+        """Write a little, to see whether the disk takes it."""
+        try:
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (now,))
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def save_sequence(self, sequence: int) -> None:
+        """Give back the numbers that were reserved and not handed out."""
+        try:
+            self._connection.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (sequence,))
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def checkpoint(self, *, truncate: bool = False) -> None:
+        """Move the write-ahead log into the database; with `truncate` leave no log."""
+        mode = "TRUNCATE" if truncate else "PASSIVE"
+        try:
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def give_back(self, pages: int) -> bool:
+        """Return up to `pages` free pages to the disk; False when there are few left to give."""
+        try:
+            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+            if free <= _FREE_PAGES_KEPT:
+                return False
+            pages = min(pages, free - _FREE_PAGES_KEPT)
+            self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # Reading
+
+    def overview(self) -> list[QueueCount]:
+        """Return what each lane holds."""
+        return [
+            QueueCount(QueueKey(group, binding, domain), lane, lists, messages, oldest or 0.0, due or 0.0)
+            for group, binding, domain, lane, lists, messages, oldest, due in self._select(_OVERVIEW)
+        ]
+
+    def page(self, queue: QueueKey, lane: int, after: tuple[float, int], limit: int) -> list[Row]:
+        """Return lists after the cursor that fit into `limit` messages, at least one."""
+        rows: list[Row] = []
+        total = 0
+        for row in self._rows(_PAGE, (*queue, lane, *after)):
+            total += row.remaining
+            if rows and total > limit:
+                break
+            rows.append(row)
+            if total >= limit:
+                break
+        return rows
+
+    def holding(self, sequence: int) -> Iterator[Row]:
+        """Yield the lists whose range covers `sequence`."""
+        return self._rows(_HOLDING, (sequence,))
+
+    def lists(self) -> Iterator[Row]:
+        """Yield every list, in order of number."""
+        return self._rows(f"{_READ} ORDER BY number")
+
+    def set_aside(self) -> list[tuple[int, str]]:
+        """Return the damaged lists that were set aside, and why."""
+        return self._select("SELECT number, why FROM aside ORDER BY number").fetchall()
+
+    def recount(self) -> list[tuple[Any, ...]]:
+        """Return (group, binding, domain, lane, lists and messages as kept, the same as counted now)."""
+        return self._select(_RECOUNT).fetchall()
+
+    def integrity(self) -> list[str]:
+        """Return what SQLite finds wrong with the file; it reads all of it."""
+        found = [text for (text,) in self._select("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    def _select(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        cursor = self._select(statement, values)
+        try:
+            for number, group, binding, domain, *columns in cursor:
+                yield _row(number, QueueKey(group, binding, domain), *columns)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        finally:
+            cursor.close()
+
+    # Writing
+
+    def _write(self, change: Change) -> None:
+        if change.removed:
+            self._remove(change.removed)
+        for marks in _slices(change.marks):
+            self._mark(marks)
+        for rows in _slices(change.rows):
+            self._add(rows)
+        for number, why in change.set_aside:
+            self._set_aside(number, why)
+        if change.reserve:
+            self._connection.execute(
+                "UPDATE meta SET value = max(value, ?) WHERE name = 'sequence'", (change.reserve,)
+            )
+
+    def _remove(self, numbers: list[int]) -> None:
+        self._connection.execute(
+            "DELETE FROM lists WHERE number IN (SELECT value FROM json_each(?))", (str(numbers),)
+        )
+
+    def _mark(self, marks: Sequence[Mark]) -> None:
+        values = ((mark.number, mark.progress, f"{mark.remaining:04d}") for mark in marks)
+        self._connection.execute(
+            f"""
+            UPDATE lists SET progress = given.column2, remaining = given.column3
+            FROM (VALUES {_places(3, len(marks))}) AS given WHERE number = given.column1
+            """,
+            list(chain.from_iterable(values)),
+        )
+
+    def _add(self, rows: Sequence[Row]) -> None:
+        values = [
+            (
+                row.number,
+                self._queue_id(row.queue),
+                row.lane,
+                row.due,
+                row.attempts,
+                (row.last_sequence - row.first_sequence).bit_length(),
+                row.first_sequence,
+                row.last_sequence,
+                row.oldest,
+                row.count,
+                f"{row.remaining:04d}",
+                row.progress,
+                row.body,
+            )
+            for row in rows
+        ]
+        self._connection.execute(
+            f"INSERT INTO lists ({_COLUMNS}) VALUES {_places(_WIDTH, len(rows))}",
+            list(chain.from_iterable(values)),
+        )
+
+    def _set_aside(self, number: int, why: str) -> None:
+        """Move a row; one at a time, as damage is rare."""
+        kept = "number, queue, lane, due, attempts, count, remaining, progress, body"
+        self._connection.execute(
+            f"INSERT OR IGNORE INTO aside ({kept}, why) SELECT {kept}, ? FROM lists WHERE number = ?",
+            (why, number),
+        )
+        self._connection.execute("DELETE FROM lists WHERE number = ?", (number,))
+
+    def _queue_id(self, queue: QueueKey) -> int:
+        known = self._queue_ids.get(queue)
+        if known is None:
+            self._connection.execute(
+                "INSERT OR IGNORE INTO queues (binding_group, binding, domain) VALUES (?, ?, ?)", queue
+            )
+            ((known,),) = self._connection.execute(
+                "SELECT id FROM queues WHERE binding_group = ? AND binding = ? AND domain = ?", queue
+            )
+            self._queue_ids[queue] = known
+        return known
+
+    def _roll_back(self) -> None:
+        """Undo the transaction; SQLite has done so itself after some errors."""
+        self._queue_ids.clear()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    # Opening
+
+    def _set_up(self, force_fsync: bool, is_writer: bool) -> None:
+        execute = self._connection.execute
+        if is_writer:
+            execute("PRAGMA page_size = 4096")
+            execute("PRAGMA auto_vacuum = incremental")
+            execute("PRAGMA journal_mode = WAL")
+            execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")
+            execute("PRAGMA secure_delete = fast")
+        else:
+            execute("PRAGMA query_only = 1")
+        execute(f"PRAGMA synchronous = {'FULL' if force_fsync else 'NORMAL'}")
+        execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES if is_writer else 0}")
+
+    def _has_tables(self) -> bool:
+        return bool(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+    def _create(self, now: float) -> None:
+        """Make the tables, all or none."""
+        schema = files("momentum_push.spool").joinpath("schema.sql").read_text("utf-8")
+        self._connection.executescript(
+            f"""
+            BEGIN IMMEDIATE;
+            {schema}
+            INSERT INTO meta VALUES ('format', {FORMAT}), ('created', {now!r}),
+                ('salt', '{secrets.randbits(ids.SALT_BITS):x}'), ('sequence', {ids.first_sequence(now)});
+            COMMIT;
+            """
+        )
+
+    def _check_format(self) -> None:
+        ((found,),) = self._connection.execute("SELECT value FROM meta WHERE name = 'format'")
+        if found != FORMAT:
+            raise SpoolError(
+                f'spool: "{self._path}" has format {found}, this program knows format {FORMAT}; '
+                f"use the program that wrote it, or choose another spoolbase"
+            )
+
+    def _meta(self) -> Meta:
+        values = dict(self._connection.execute("SELECT name, value FROM meta"))
+        ((number,),) = self._connection.execute(
+            "SELECT max(coalesce((SELECT max(number) FROM lists), 0), "
+            "coalesce((SELECT max(number) FROM aside), 0))"
+        )
+        return Meta(int(values["salt"], 16), values["sequence"], number)
+
+    def _forget_empty_queues(self) -> None:
+        """Names of queues may come from outside, so those that hold nothing are not kept for ever."""
+        self._connection.execute("DELETE FROM lanes WHERE lists = 0")
+        self._connection.execute(
+            "DELETE FROM queues WHERE id NOT IN (SELECT queue FROM lanes UNION SELECT queue FROM aside)"
+        )
+
+    def _translate(self, error: Exception) -> SpoolError:
+        """Say in our words what SQLite said in its own."""
+        if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, _OUR_FAULTS):
+            return BadRow(f"spool: {error}; this is a fault of the program, please report it")
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code in _FULL_CODES:
+            return SpoolFull(f'spool: no room for "{self._path}"; free some, what was accepted is safe')
+        if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return SpoolError(
+                f'spool: "{self._path}" is damaged ({error}); see "momentum-push spool check", '
+                f"or move the file aside to start with an empty spool"
+            )
+        return SpoolError(f'spool: "{self._path}": {error}; see that the disk works and can be written')
+
+
+def _row(
+    number: int,
+    queue: QueueKey,
+    lane: int,
+    due: float,
+    attempts: int,
+    first: int,
+    last: int,
+    oldest: float,
+    count: int,
+    remaining: str,
+    progress: bytes,
+    body: bytes,
+) -> Row:
+    """Read one line of `_READ`."""
+    return Row(number, queue, lane, due, attempts, first, last, oldest, count, int(remaining), progress, body)
+
+
+def _slices(items: list[Any]) -> Iterable[list[Any]]:
+    """Cut a list so that each piece fits into a statement."""
+    return (items[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(items), _ROWS_PER_STATEMENT))
+
+
+def _places(columns: int, rows: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return ",".join([row] * rows)

@@ -1,0 +1,276 @@
+"""The thread that writes: all that has arrived meanwhile in one transaction, and no settle is given up.
+
+    loop ── Operation ──► SimpleQueue ──► gather ──► one transaction ──► fsync ──► Report ──► loop
+                                             ▲                                (one call a commit)
+                                   kept ─────┘  settles whose transaction failed
+
+The failure rules:
+
+1. A transaction fails: it is rolled back. Its appends are told so (`SpoolFull`, `SpoolError`) and are
+   gone; its settles are tried again at once, alone, because removing needs little room; for want of
+   room the reserve is given back first (`folder.py`).
+2. That fails too: the settles are kept and go first into the next transaction, a second later.
+3. From 1 on `is_writable` is False and appends are refused unseen, so a full disk is not worn out by
+   attempts. About every second the writer settles what it kept, takes the reserve again and writes a
+   little. When all three succeed, `is_writable` is True again.
+4. SQLite refuses a value (`BadRow`): that is our own fault and would stop the others for ever, so they
+   are committed one by one and the culprit is told.
+5. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
+   will be sent again after the restart: at least once (design.md 4).
+
+Why a thread and `SimpleQueue`: SQLite lets go of the interpreter's lock while it writes and syncs, and
+`SimpleQueue.put` never blocks. Encoding is done here as well; it costs the loop turns of a millisecond
+at most, where a million tokens would stop it for a third of a second.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from momentum_push.clock import Clock
+from momentum_push.errors import SpoolError, SpoolFull
+from momentum_push.spool.database import BadRow, Database
+from momentum_push.spool.folder import SpoolFolder
+from momentum_push.spool.rows import Change, Operation
+
+__all__ = ["MAX_BYTES", "Report", "Writer"]
+
+log = structlog.get_logger()
+
+MAX_BYTES = 64 << 20
+"""About the most that goes into one transaction; one operation may be larger, it is never split."""
+
+MAX_OPERATIONS = 10_000
+
+_REST_S = 1.0
+_PAGES_A_REST = 2000
+
+
+class Report(NamedTuple):
+    """What one turn of the writer tells the loop."""
+
+    outcomes: Sequence[tuple[Operation, SpoolError | None]]
+    seconds: float = 0.0
+    """How long the commit took; 0: there was none."""
+    is_last: bool = False
+
+
+class Writer:
+    """The writer's side of a spool; everything but `put` and the flags belongs to its thread."""
+
+    def __init__(
+        self,
+        folder: SpoolFolder,
+        database: Database,
+        clock: Clock,
+        report: Callable[[Report], None],
+        probe_interval_s: float = 1.0,
+    ) -> None:
+        self.is_writable = True
+        self.bytes_used = folder.bytes_used()
+        self.commits = 0
+        self._folder = folder
+        self._database = database
+        self._clock = clock
+        self._report = report
+        self._probe_interval_s = probe_interval_s
+        self._operations: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
+        self._kept: list[Operation] = []
+        self._cause = SpoolError("")
+        self._try_at = 0.0
+        self._is_stopping = False
+        self._has_free_pages = True
+        self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
+
+    def start(self) -> None:
+        """Take the reserve and run; without room for it the spool begins as one that is full."""
+        try:
+            self._folder.hold_reserve()
+        except SpoolFull as error:
+            self._suspend(error)
+        self._thread.start()
+
+    def put(self, operation: Operation) -> None:
+        """Hand in an operation; any thread, never blocks."""
+        self._operations.put(operation)
+
+    def stop(self) -> None:
+        """Let the writer commit what was put before, and end; its last report says so."""
+        self._operations.put(None)
+
+    # The thread
+
+    def _run(self) -> None:
+        """Turn after turn; whatever happens, the last report is sent, so that nobody waits for ever."""
+        try:
+            while not self._is_stopping:
+                self._turn()
+            self._retry_kept()
+        except Exception:
+            log.exception("spool_writer_failed")
+            raise
+        finally:
+            self.is_writable = False
+            self._report(Report([], is_last=True))
+
+    def _turn(self) -> None:
+        """Take what has arrived, or rest; recover first when it is time."""
+        operations = self._gather()
+        if not self.is_writable and time.monotonic() >= self._try_at:
+            self._recover()
+        if operations:
+            self._commit(operations)
+        elif self.is_writable and self._has_free_pages and not self._is_stopping:
+            self._tidy()
+
+    def _gather(self) -> list[Operation]:
+        """Wait a little for an operation, then take all that are there, within the bounds."""
+        operations: list[Operation] = []
+        size = 0
+        try:
+            operation = self._operations.get(timeout=self._patience())
+            while operation is not None:
+                operations.append(operation)
+                size += operation.size
+                if size >= MAX_BYTES or len(operations) >= MAX_OPERATIONS:
+                    return operations
+                operation = self._operations.get_nowait()
+            self._is_stopping = True
+        except queue.Empty:
+            pass  # nothing came in time, or all is taken
+        return operations
+
+    def _patience(self) -> float:
+        if self.is_writable:
+            return _REST_S
+        return min(max(0.0, self._try_at - time.monotonic()), _REST_S)
+
+    def _commit(self, operations: list[Operation]) -> None:
+        """One transaction for all of them and for what was kept; the rules above."""
+        operations = self._refuse_appends(operations) if not self.is_writable else operations
+        operations = self._encode(operations)
+        if self._kept and time.monotonic() < self._try_at:
+            self._kept += operations
+            return
+        operations = self._kept + operations
+        self._kept = []
+        if operations:
+            self._try(operations)
+
+    def _try(self, operations: list[Operation]) -> None:
+        try:
+            self._apply(operations)
+        except BadRow as error:
+            self._one_by_one(operations, error)
+        except SpoolError as error:
+            self._postpone(operations, error)
+            self._retry_kept()
+
+    def _postpone(self, operations: list[Operation], error: SpoolError) -> None:
+        """Rule 1, up to the second attempt."""
+        self._suspend(error)
+        self._tell([(operation, error) for operation in operations if not operation.is_kept])
+        self._kept += [operation for operation in operations if operation.is_kept]
+
+    def _apply(self, operations: list[Operation]) -> None:
+        """Commit, and report it."""
+        started = self._clock.monotonic()
+        self._database.apply(Change.of(operations))
+        self.commits += 1
+        self.bytes_used = self._folder.bytes_used()
+        self._has_free_pages = True
+        outcomes = [(operation, None) for operation in operations]
+        self._report(Report(outcomes, self._clock.monotonic() - started))
+
+    def _refuse_appends(self, operations: list[Operation]) -> list[Operation]:
+        """Rule 3."""
+        self._tell([(operation, self._cause) for operation in operations if not operation.is_kept])
+        return [operation for operation in operations if operation.is_kept]
+
+    def _encode(self, operations: list[Operation]) -> list[Operation]:
+        """Turn lists into rows; an operation that cannot be stored is told so and left out."""
+        encoded = []
+        for operation in operations:
+            try:
+                operation.encode()
+                encoded.append(operation)
+            except SpoolError as error:
+                log.error("spool_operation_refused", error=str(error))
+                self._tell([(operation, error)])
+        return encoded
+
+    def _one_by_one(self, operations: list[Operation], cause: BadRow) -> None:
+        """Rule 4. When the disk fails meanwhile the rest is postponed: marks must stay in their order."""
+        log.error("spool_operation_refused", error=str(cause), among=len(operations))
+        for position, operation in enumerate(operations):
+            try:
+                self._apply([operation])
+            except BadRow as error:
+                self._tell([(operation, error)])
+            except SpoolError as error:
+                self._postpone(operations[position:], error)
+                return
+
+    def _suspend(self, error: SpoolError) -> None:
+        """Rule 1: no more appends; make room when that is what lacks."""
+        if self.is_writable:
+            log.error("spool_suspended", error=str(error))
+        self.is_writable = False
+        self._cause = error
+        self._try_at = time.monotonic() + self._probe_interval_s
+        if isinstance(error, SpoolFull):
+            self._folder.release_reserve()
+            self._attempt(self._database.checkpoint)
+
+    def _retry_kept(self) -> bool:
+        """Rules 1 and 2: the settles alone; False when they are still kept."""
+        operations, self._kept = self._kept, []
+        if not operations:
+            return True
+        try:
+            self._apply(operations)
+        except BadRow as error:
+            self._one_by_one(operations, error)
+        except SpoolError as error:
+            log.warning("spool_settle_kept", operations=len(operations), error=str(error))
+            self._kept = operations
+        return not self._kept
+
+    def _recover(self) -> None:
+        """Rule 3: see whether the disk takes writes again."""
+        self._try_at = time.monotonic() + self._probe_interval_s
+        if self._retry_kept() and self._attempt(self._folder.hold_reserve) and self._attempt(self._probe):
+            log.info("spool_writable_again")
+            self.is_writable = True
+
+    def _probe(self) -> None:
+        self._database.probe(self._clock.now())
+
+    def _tidy(self) -> None:
+        """Give free pages back to the disk, a few at a time, while nothing else is to do."""
+
+        def give_back() -> None:
+            self._has_free_pages = self._database.give_back(_PAGES_A_REST)
+            self.bytes_used = self._folder.bytes_used()
+
+        if not self._attempt(give_back):
+            self._has_free_pages = False
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        """Do what may fail without harm to any message."""
+        try:
+            action()
+        except (SpoolError, OSError) as error:
+            log.warning("spool_attempt_failed", action=action.__name__.strip("_"), error=str(error))
+            return False
+        return True
+
+    def _tell(self, outcomes: Sequence[tuple[Operation, SpoolError | None]]) -> None:
+        if outcomes:
+            self._report(Report(outcomes))
