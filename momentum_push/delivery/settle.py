@@ -122,12 +122,13 @@ class Settler:
         homes = _leave(left)
         retries = _new_lists(verdict)
         self._queues.left(len(left), [home.number for home in homes if not home.remaining])
-        task = asyncio.get_running_loop().create_task(self._commit(homes, retries))
+        work = self._spool.settle(homes, retries)
+        task = asyncio.get_running_loop().create_task(self._commit(work, retries))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _commit(self, homes: list[Home], retries: list[MessageList]) -> None:
-        await self._spool.settle(homes, retries)
+    async def _commit(self, work: Awaitable[None], retries: list[MessageList]) -> None:
+        await work
         if retries:
             self._queues.add(retries)
 

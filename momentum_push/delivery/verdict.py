@@ -24,7 +24,7 @@ from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
 from momentum_push.queues import FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
-__all__ = ["MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "expire"]
+__all__ = ["MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "expire", "outage"]
 
 MAX_RETURNS = 5
 """Times in a row that a message may come back untried before that counts as a failure."""
@@ -44,6 +44,8 @@ _CODES = {
     Class.THROTTLING: "451 4.7.1",
 }
 """How the mainlog, whose readers know SMTP, words a class of answers (RFC 3463)."""
+
+_BELIEVED = frozenset({Class.SUCCESS, Class.PERMANENT_TOKEN, Class.PERMANENT_MESSAGE})
 
 _LOST = "451 4.4.2 [internal]"
 
@@ -67,11 +69,12 @@ class Verdict:
     """To the front of the queue; no attempt was counted."""
     retries: dict[tuple[float, int], list[Message]] = field(default_factory=dict)
     """By (due, attempts): to a new list."""
-    successes: int = 0
+    believed: int = 0
+    """Answers that show that the credential is accepted: deliveries, and faults of message or token."""
     suspensions: int = 0
     """Answers that accuse the credential."""
-    suspended_by: str = ""
-    """The word of the last of them."""
+    accusation: Disposition | None = None
+    """The first of them, as the one record that a suspension writes."""
     retire: str = ""
     """Why the connection should take no more requests; empty: it may."""
     condemned: int = 0
@@ -93,6 +96,11 @@ class Judge:
         self._drops_unknown = drops_unknown
         self._returns: dict[int, int] = {}
 
+    def configure(self, policy: RetryPolicy, drops_unknown: bool) -> None:
+        """Go by new options from now on."""
+        self.policy = policy
+        self._drops_unknown = drops_unknown
+
     def judge(self, outcomes: Sequence[Outcome], peer: Peer, now: float) -> Verdict:
         """Return what follows from the outcomes of one read, in their order."""
         verdict = Verdict()
@@ -110,8 +118,8 @@ class Judge:
         action = reason.action_for(bool(outcome.message.part.topic))
         if reason.retire_connection:
             verdict.retire = reason.reason
+        verdict.believed += reason.klass in _BELIEVED
         if action is Action.DELIVERED:
-            verdict.successes += 1
             self._finish(verdict, outcome, peer, now, Kind.DELIVERED, reason)
         elif action is Action.PERMFAIL:
             verdict.condemned += reason.condemns_token
@@ -120,7 +128,8 @@ class Judge:
             self._again(verdict, outcome, peer, now, reason)
         elif action is Action.SUSPEND:
             verdict.suspensions += 1
-            verdict.suspended_by = reason.reason
+            if verdict.accusation is None:
+                verdict.accusation = _record(outcome, peer, now, Kind.TEMPFAIL, reason)
             self._held(verdict, outcome, peer, now, reason)
         else:
             self._later(verdict, outcome, peer, now, reason, outcome.retry_after or None)
@@ -196,6 +205,20 @@ def expire(message: Message, text: str, now: float) -> Disposition:
         status=NO_ANSWER,
         reason=text,
         text=text,
+        stage=_STAGE_NOT_CONNECTED,
+    )
+
+
+def outage(message: Message, why: str, now: float) -> Disposition:
+    """Return the one record of an outage: no connection could be made (momentum.md 6.3)."""
+    return Disposition(
+        kind=Kind.TEMPFAIL,
+        message=message,
+        at=now,
+        attempt=message.home.attempts,
+        status=NO_ANSWER,
+        reason=why,
+        text=f"451 4.4.1 [internal] No valid hosts ({why})",
         stage=_STAGE_NOT_CONNECTED,
     )
 

@@ -1,0 +1,110 @@
+"""All pools of a daemon: one per queue that has something to send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from momentum_push.clock import Clock
+from momentum_push.delivery.pool import Pool, Services
+from momentum_push.delivery.settings import SettingsReader
+from momentum_push.delivery.settle import RecordSink, Settler, SettleSink
+from momentum_push.message import QueueKey
+from momentum_push.message.reasons import ReasonTable
+from momentum_push.meters import Meters
+from momentum_push.queues import Queue, QueueManager, Throttles
+
+__all__ = ["Delivery"]
+
+UNUSABLE_HOLD_S = 60.0
+"""How long a queue waits whose domain has no usable configuration, before that is looked at again."""
+
+UNUSABLE = "no usable configuration"
+"""Why a queue is held whose domain was removed, or whose credential cannot be read."""
+
+log = structlog.get_logger()
+
+
+class Delivery:
+    """Makes a pool when a queue first has something due, and keeps it until the end."""
+
+    def __init__(
+        self,
+        *,
+        reader: SettingsReader,
+        table: ReasonTable,
+        queues: QueueManager,
+        records: RecordSink,
+        spool: SettleSink,
+        meters: Meters,
+        clock: Clock,
+        new_conn_id: Callable[[], str],
+    ) -> None:
+        self.pools: dict[QueueKey, Pool] = {}
+        self.settler = Settler(
+            records=records,
+            spool=spool,
+            queues=queues,
+            meters=meters,
+            clock=clock,
+            on_unblocked=self.wake,
+        )
+        self._reader = reader
+        self._shared = Services(self.settler, queues, table, Throttles(), meters, clock, new_conn_id)
+        self._is_stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Delivery {len(self.pools)} pools>"
+
+    def on_due(self, queue: Queue) -> None:
+        """See to a queue that has something to deliver."""
+        if self._is_stopping:
+            return
+        pool = self.pools.get(queue.key) or self._make(queue)
+        if pool is not None:
+            pool.wake()
+
+    def wake(self) -> None:
+        """See to every queue: something that held all of them is over."""
+        for pool in self.pools.values():
+            pool.wake()
+
+    def configure(self, reader: SettingsReader, table: ReasonTable) -> None:
+        """Go by a new configuration."""
+        self._reader = reader
+        self._shared.table = table
+        for key, pool in list(self.pools.items()):
+            settings, _ = reader.read(key)
+            if settings is not None:
+                pool.configure(settings)
+            else:
+                pool.retire("domain is no longer configured")
+                del self.pools[key]
+        for queue in self._shared.queues.all():
+            if queue.hold_reason == UNUSABLE:
+                queue.release()
+            self._shared.queues.look(queue)
+
+    async def stop(self, deadline_s: float) -> None:
+        """Send nothing more; wait for answers that are due, then until their settlement is on disk."""
+        self._is_stopping = True
+        await asyncio.gather(*(pool.stop(deadline_s) for pool in self.pools.values()))
+        await self.settler.flush()
+
+    def _make(self, queue: Queue) -> Pool | None:
+        settings, problems = self._reader.read(queue.key)
+        if settings is None:
+            now = self._shared.clock.now()
+            queue.hold(now + UNUSABLE_HOLD_S, UNUSABLE)
+            self._shared.queues.wake_at(queue.key, now + UNUSABLE_HOLD_S)
+            log.error(
+                "queue_held",
+                domain=queue.key.domain,
+                binding=queue.key.binding,
+                problems=[str(problem) for problem in problems if not problem.is_warning],
+            )
+            return None
+        pool = self.pools[queue.key] = Pool(queue, settings, self._shared)
+        return pool

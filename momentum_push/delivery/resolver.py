@@ -1,0 +1,71 @@
+"""Which address the next connection goes to.
+
+The name is looked up anew for every connect, so that connections land on different servers and a
+server that said goodbye is not asked again for ever (apns.md 6.6; jchambers/pushy#571). Among the
+addresses one that the pool does not use yet is taken, by chance; one that just failed is avoided
+while there are others. Several routes are one pool spread over them; of different `pref`, the lower
+ones come first and the higher ones step in when all of them fail (momentum.md 7.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence, Set
+
+from momentum_push.delivery.apns.connection import Target
+from momentum_push.delivery.routes import Route
+from momentum_push.errors import ConnectError
+
+__all__ = ["Resolver"]
+
+
+class Resolver:
+    """Chooses targets for one pool; remembers only which of them failed last."""
+
+    def __init__(self) -> None:
+        self._failed: set[tuple[str, int]] = set()
+
+    async def choose(self, routes: Sequence[Route], used: Set[str], chance: float) -> Target:
+        """Return where to connect.
+
+        Args:
+            used: addresses that the pool has connections to.
+            chance: 0 to 1, picks among equals.
+
+        Raises:
+            ConnectError: no name resolves.
+        """
+        found: list[tuple[tuple[bool, int, bool], Target]] = []
+        errors: list[str] = []
+        for route in routes:
+            try:
+                addresses = await _look_up(route)
+            except OSError as error:
+                errors.append(
+                    f"{route.host}: name does not resolve ({error.strerror or error}); check routes"
+                )
+                continue
+            for address in addresses:
+                target = Target(route.host, route.port, address, route.verify_name)
+                has_failed = (address, route.port) in self._failed
+                found.append(((has_failed, route.pref, address in used), target))
+        if not found:
+            raise ConnectError("; ".join(errors))
+        best = min(rank for rank, _ in found)
+        equals = [target for rank, target in found if rank == best]
+        return equals[int(chance * len(equals)) % len(equals)]
+
+    def failed(self, target: Target) -> None:
+        """Avoid `target` while there are others."""
+        self._failed.add((target.address, target.port))
+
+    def worked(self, target: Target) -> None:
+        """Trust again: one success makes old failures old news."""
+        self._failed.clear()
+
+
+async def _look_up(route: Route) -> list[str]:
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(info[4][0]) for info in infos))

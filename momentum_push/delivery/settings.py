@@ -1,0 +1,224 @@
+"""What the configuration says about one queue's way out, read once and kept until a reload.
+
+`read_settings` is what start, reload and `check` call alike: it reads key and certificate files and
+says what is wrong with them, and does no network I/O. A credential is read once per set of options:
+a thousand domains that inherit one key share it, and its provider token.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from momentum_push.clock import Clock
+from momentum_push.config import Config, Scope
+from momentum_push.delivery.apns.connection import Connection, ConnectionOptions, Target
+from momentum_push.delivery.apns.credential import (
+    CertificateCredential,
+    TokenCredential,
+    load_credential,
+    text_of,
+)
+from momentum_push.delivery.apns.tls import build_context
+from momentum_push.delivery.routes import Route, parse_routes
+from momentum_push.errors import Place, Problem
+from momentum_push.message import Outcome, QueueKey
+from momentum_push.message.rules import Rules
+from momentum_push.queues import RetryPolicy
+
+__all__ = ["Limit", "PoolSettings", "SettingsReader"]
+
+Credential = TokenCredential | CertificateCredential
+
+_NO_LIMIT = 1 << 30
+
+_TRUST_OPTIONS = (
+    "apn_auth_key",
+    "apn_key_id",
+    "apn_team_id",
+    "tls_certificate",
+    "tls_key",
+    "apn_topic",
+    "apn_topics",
+    "tls_verify",
+    "allow_insecure_tls",
+    "tls_ca",
+    "tls_ciphers",
+    "tls_protocols",
+    "tlsv13_ciphersuites",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A throttle, by the name of the bucket that it shares."""
+
+    identity: str
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """Everything a pool goes by."""
+
+    routes: tuple[Route, ...]
+    credential: Credential
+    context: ssl.SSLContext
+    options: ConnectionOptions
+    retry: RetryPolicy
+    clock: Clock
+    trust: tuple[str, ...] = ()
+    """The options that credential and context were made from."""
+    default_topic: str = ""
+    max_connections: int = 32
+    max_connects_per_minute: int = 120
+    throttle: Limit | None = None
+    drops_unknown: bool = False
+    is_suspended: bool = False
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What a connection is made by: where it differs, old connections may not serve."""
+        return (self.routes, self.credential.identity, self.trust, self.options)
+
+    def connection(
+        self,
+        target: Target,
+        conn_id: str,
+        on_outcomes: Callable[[Connection, list[Outcome]], None],
+        on_change: Callable[[Connection], None],
+    ) -> Connection:
+        """Return a connection to `target`, not yet open."""
+        return Connection(
+            target=target,
+            context=self.context,
+            credential=self.credential,
+            options=self.options,
+            clock=self.clock,
+            on_outcomes=on_outcomes,
+            on_change=on_change,
+            conn_id=conn_id,
+        )
+
+
+class SettingsReader:
+    """Reads the settings of queues from one configuration."""
+
+    def __init__(
+        self, config: Config, clock: Clock, on_mint: Callable[[str], None] = lambda key_id: None
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._on_mint = on_mint
+        self._trusted: dict[tuple[str, ...], tuple[Credential | None, ssl.SSLContext | None]] = {}
+        self._problems: dict[tuple[str, ...], list[Problem]] = {}
+
+    def read(self, key: QueueKey) -> tuple[PoolSettings | None, list[Problem]]:
+        """Return the settings of a queue, None where an error stands in the way, and all problems."""
+        scope = self._config.outbound(*key)
+        place = scope.origin("routes") or scope.origin("delivery_method") or Place(str(self._config.path))
+        routes, problems = parse_routes(scope["routes"], place)
+        credential, context, found = self._trust(scope)
+        problems = problems + found
+        is_broken = any(not problem.is_warning for problem in problems)
+        if is_broken or credential is None or context is None:
+            return None, problems
+        settings = PoolSettings(
+            routes=tuple(routes),
+            credential=credential,
+            context=context,
+            options=_connection_options(scope),
+            retry=_retry_policy(scope),
+            clock=self._clock,
+            trust=_trust_key(scope),
+            default_topic=text_of(scope, "apn_topic") or credential.default_topic,
+            max_connections=_limit(scope["max_outbound_connections"]),
+            max_connects_per_minute=scope["max_connects_per_minute"] or _NO_LIMIT,
+            throttle=self._throttle(key),
+            drops_unknown=scope["apn_unknown_outcome"] == "drop",
+            is_suspended=scope["suspend_delivery"],
+        )
+        return settings, problems
+
+    def rules(self, key: QueueKey) -> Rules:
+        """Return the rules by which messages for a queue are taken."""
+        scope = self._config.outbound(*key)
+        credential = self._trust(scope)[0]
+        return Rules(
+            default_topic=text_of(scope, "apn_topic") or (credential.default_topic if credential else ""),
+            topics=frozenset(scope["apn_topics"]),
+            push_type=scope["apn_push_type"],
+            priority=scope["apn_priority"],
+            expiry=scope["apn_expiry"],
+            is_strict=scope["apn_strict_payload"],
+            extra_push_types=frozenset(self._config.glob["apn_push_types"]),
+        )
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong with any queue that the configuration names, each thing once."""
+        found: dict[Problem, None] = {}
+        for key in self.keys():
+            found.update(dict.fromkeys(self.read(key)[1]))
+        return list(found)
+
+    def keys(self) -> list[QueueKey]:
+        """Return the queues that the configuration names: apn domains by bindings."""
+        domains = [domain for domain in self._config.domains() if self._config.is_apn(domain)]
+        bindings = self._config.bindings()
+        return [
+            QueueKey(group, binding, domain)
+            for domain in domains
+            for group, names in bindings.items()
+            for binding in names
+        ]
+
+    def _trust(self, scope: Scope) -> tuple[Credential | None, ssl.SSLContext | None, list[Problem]]:
+        key = _trust_key(scope)
+        if key not in self._trusted:
+            credential, problems = load_credential(scope, self._clock.now(), self._on_mint)
+            context, more = build_context(scope, credential)
+            self._trusted[key] = (credential, context)
+            self._problems[key] = problems + more
+        return *self._trusted[key], self._problems[key]
+
+    def _throttle(self, key: QueueKey) -> Limit | None:
+        found = self._config.throttle("outbound_throttle_messages", *key)
+        if found is None:
+            return None
+        identity, rate = found
+        return Limit(identity, rate.count, float(rate.seconds))
+
+
+def _trust_key(scope: Scope) -> tuple[str, ...]:
+    """Return what decides about credential and TLS context, and nothing else."""
+    return tuple(str(scope[option]) for option in _TRUST_OPTIONS)
+
+
+def _limit(value: int) -> int:
+    return value if value > 0 else _NO_LIMIT
+
+
+def _connection_options(scope: Scope) -> ConnectionOptions:
+    return ConnectionOptions(
+        connect_timeout_s=float(scope["connect_timeout"]),
+        response_timeout_s=scope["delivery_response_timeout"] / 1000,
+        idle_timeout_s=float(scope["idle_timeout"]),
+        ping_interval_s=float(scope["apn_ping_interval"]),
+        max_streams=scope["max_streams_per_connection"],
+        max_deliveries=scope["max_deliveries_per_connection"],
+    )
+
+
+def _retry_policy(scope: Scope) -> RetryPolicy:
+    retries = scope["max_retries"]
+    return RetryPolicy(
+        retry_interval=scope["retry_interval"],
+        max_retry_interval=scope["max_retry_interval"],
+        max_retries=retries if isinstance(retries, int) else None,
+        is_auto=retries == "auto",
+        message_expiration=scope["message_expiration"],
+        never_retry=scope["never_retry"],
+        never_attempt_expired_messages=scope["never_attempt_expired_messages"],
+    )
