@@ -1,8 +1,9 @@
 """The conf language: what a configuration says, checked against one table, resolved for whoever asks.
 
 Lives here: grammar, nodes, values, the option table, the merged tree, scopes and their fallback, the
-loader. Does not live here: what keys, certificates, routes, formats and scripts *mean*; the rooms that use them
-check them (`validate`). Everybody above may call it; it calls `errors` alone. Only the loader reads files.
+loader. Does not live here: what keys, certificates, routes, formats and scripts *mean*; the rooms that
+use them check them (`validate`). Everybody above may call it; it calls `errors` alone. Only the loader
+reads files.
 
     text ─parser─► nodes ─loader: includes─► nodes ─builder + options─► tree ─scopes─► Config, Scope
 """

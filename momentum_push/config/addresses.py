@@ -53,7 +53,7 @@ def network(text: str) -> Network | None:
 
 
 def plain_ip(text: str | None) -> IP:
-    """A client's address; none (a Unix socket) counts as loopback, an IPv4 address mapped into IPv6 as IPv4."""
+    """A client's address; none (a Unix socket) counts as loopback, one mapped into IPv6 as IPv4."""
     if text is None:
         return LOOPBACK
     ip = ipaddress.ip_address(text.partition("%")[0])

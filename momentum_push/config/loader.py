@@ -236,7 +236,7 @@ class _Loader:
         return [os.path.join(name, entry) for entry in sorted(entries) if not entry.startswith(".")]
 
     def _local_changes(self, items: Sequence[Item]) -> tuple[Item, ...]:
-        """The file named by the last global `local_changes_file`; one that does not exist yet says nothing."""
+        """The file that the last global `local_changes_file` names; one that is missing says nothing."""
         named = _last_local_changes(items)
         if named is None or not named.text or named.text.lower() == "none":
             return ()

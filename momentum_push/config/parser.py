@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lark import Lark, Token, Transformer, v_args
-from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken, VisitError
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from momentum_push.config.nodes import Array, Assignment, Dictionary, Include, Item, Stanza, Text, Value
 from momentum_push.errors import ConfigError, Place, Problem
@@ -60,46 +60,49 @@ def unescape(body: str) -> str:
     return "".join(out)
 
 
-@v_args(inline=True)
 class _Builder(Transformer[Token, Any]):
-    """Makes nodes of lark's tree; one method for each rule of the grammar."""
+    """Makes nodes of lark's tree; one method for each rule of the grammar, given the rule's parts."""
 
     def __init__(self, file: str) -> None:
         super().__init__(visit_tokens=False)
         self._file = file
 
-    def start(self, *items: Item) -> tuple[Item, ...]:
-        return items
+    def start(self, items: list[Item]) -> tuple[Item, ...]:
+        return tuple(items)
 
-    def include(self, word: Token, path: Token) -> Include:
-        return Include(self.text(path), word.lower() != "include", self._place(word))
+    def include(self, parts: list[Token]) -> Include:
+        word, path = parts
+        return Include(self.text([path]), word.lower() != "include", self._place(word))
 
-    def stanza(self, name: Token, *rest: Any) -> Stanza:
-        brace = next(i for i, part in enumerate(rest) if isinstance(part, Token) and part.type == "LBRACE")
-        instance = self.text(rest[0]) if brace else None
-        return Stanza(str(name), instance, tuple(rest[brace + 1 :]), self._place(name))
+    def stanza(self, parts: list[Any]) -> Stanza:
+        name, instance = parts[0], None
+        brace = 1
+        if parts[1].type != "LBRACE":
+            instance, brace = self.text([parts[1]]), 2
+        return Stanza(str(name), instance, tuple(parts[brace + 1 :]), self._place(name))
 
-    def assignment(self, name: Token, value: Value) -> Assignment:
+    def assignment(self, parts: list[Any]) -> Assignment:
+        name, value = parts
         return Assignment(str(name), value, self._place(name))
 
-    def text(self, token: Token) -> Text:
+    def text(self, parts: list[Token]) -> Text:
+        token = parts[0]
         if token.type == "STRING":
-            return Text(unescape(token[1:-1]), self._place(token), is_quoted=True)
-        return Text(str(token), self._place(token), is_quoted=False)
+            return Text(unescape(token[1:-1]), self._place(token), True)
+        return Text(str(token), self._place(token), False)
+
+    def array(self, parts: list[Any]) -> Array:
+        return Array(tuple(parts[1:]), self._place(parts[0]))
+
+    def dictionary(self, parts: list[Any]) -> Dictionary:
+        return Dictionary(tuple(parts[1:]), self._place(parts[0]))
+
+    def pair(self, parts: list[Any]) -> tuple[Text, Value]:
+        return self.text([parts[0]]), parts[1]
 
     entry_text = text
-
-    def array(self, opening: Token, *items: Value) -> Array:
-        return Array(items, self._place(opening))
-
-    def dictionary(self, opening: Token, *pairs: tuple[Text, Value]) -> Dictionary:
-        return Dictionary(pairs, self._place(opening))
-
     entry_array = array
     entry_dictionary = dictionary
-
-    def pair(self, key: Token, value: Value) -> tuple[Text, Value]:
-        return self.text(key), value
 
     def _place(self, token: Token) -> Place:
         return Place(self._file, token.line or 0, token.column or 0)
@@ -137,31 +140,46 @@ def _odd_character(rest: str) -> str:
 
 
 def _expected(error: UnexpectedToken) -> str:
-    """What would have fitted, from the tokens that stand before the surprise."""
+    """What would have fitted, from what the parser holds and the token that surprised it."""
     assert error.interactive_parser is not None
-    stack = error.interactive_parser.parser_state.value_stack
-    expected = error.accepts or error.expected
-    for token in reversed(stack):
-        if not isinstance(token, Token):
-            continue
-        return _after(token, expected, error.token.type, stack)
-    if error.token.type == "RBRACE":
+    held = error.interactive_parser.parser_state.value_stack
+    found, expected = error.token.type, error.accepts or error.expected
+    last = held[-1] if held and isinstance(held[-1], Token) else None
+    if "RPAR" in expected:
+        return 'write ( value value … ) and close the array with ")"'
+    if "RSQB" in expected or _is_in_dictionary(held):
+        return 'write [ key = value … ] and close the dictionary with "]"'
+    if last is not None and last.type == "EQUAL":
+        return f'"{held[-2]}" needs a value; quote it if it is empty or holds reserved characters'
+    if last is not None and last.type in ("WORD", "STRING"):
+        return _after_word(last, held)
+    return _between_items(held, found)
+
+
+def _is_in_dictionary(held: list[Any]) -> bool:
+    """Whether the innermost bracket that is still open is a dictionary's."""
+    openings = [
+        part.type for part in held if isinstance(part, Token) and part.type in ("LBRACE", "LPAR", "LSQB")
+    ]
+    return bool(openings) and openings[-1] == "LSQB"
+
+
+def _after_word(last: Token, held: list[Any]) -> str:
+    """A name or an instance stands there and nothing that makes a statement of it."""
+    before = held[-2] if len(held) > 1 and isinstance(held[-2], Token) else None
+    if last.type == "INCLUDE" or (before is not None and before.type == "INCLUDE"):
+        return 'write include "path"'
+    if before is not None and before.type == "WORD":
+        return f"write {before} = {last}, or {before} {last} {{ … }}"
+    return f'write {last} = VALUE, or {last} "instance" {{ … }}'
+
+
+def _between_items(held: list[Any], found: str) -> str:
+    openings = [part for part in held if isinstance(part, Token) and part.type == "LBRACE"]
+    if found == "$END" and openings:
+        return f'the stanza opened in line {openings[-1].line} is never closed; add "}}"'
+    if found == "RBRACE":
         return "no stanza is open here; remove it"
+    if held and isinstance(held[-1], Token) and held[-1].type == "INCLUDE":
+        return 'write include "path"'
     return 'write NAME = VALUE or NAME "instance" { … }'
-
-
-def _after(token: Token, expected: set[str], found: str, stack: list[Any]) -> str:
-    if token.type == "LBRACE" and found == "$END":
-        return f'the stanza opened in line {token.line} is never closed; add "}}"'
-    if token.type in ("LPAR",) or "RPAR" in expected:
-        return 'close the array with ")"'
-    if token.type in ("LSQB",) or "RSQB" in expected:
-        return 'write key = value pairs and close the dictionary with "]"'
-    if token.type == "EQUAL":
-        return f'"{stack[-2]}" needs a value after "="; quote it if it is empty or holds reserved characters'
-    if "LBRACE" in expected and "EQUAL" in expected and len(stack) >= 1:
-        return f'write {token} = VALUE or {token} "instance" {{ … }}'
-    return 'write NAME = VALUE or NAME "instance" { … }'
-
-
-_ = VisitError

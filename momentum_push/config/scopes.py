@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from momentum_push.config.addresses import Address, Network, network, parse_listen, plain_ip
-from momentum_push.config.options import GLOBAL, Option, options_in
+from momentum_push.config.options import GLOBAL, LISTENERS, Option, options_in
 from momentum_push.config.tree import Block, Setting
 from momentum_push.errors import Place
 
@@ -82,6 +82,10 @@ class Scope:
             if setting is not None and layer.kind in row.scopes:
                 return layer, setting
         return None
+
+    def row(self, option: str) -> Option:
+        """The option's row in the table, as it is meant here."""
+        return self._rows[option]
 
     def options(self) -> list[str]:
         """The names of all options that have a value here, as the table orders them."""
@@ -206,3 +210,49 @@ class Listener:
 
     def __repr__(self) -> str:
         return f"<Listener {self.kind} on {', '.join(listen.address for listen in self.listens)}>"
+
+
+_OUTBOUND_KINDS = ("domain", "binding", "binding_group")
+_INBOUND_KINDS = (*LISTENERS, "listen", "peer")
+
+
+def view(root: Block, block: Block) -> Scope:
+    """What is in effect at a stanza itself, as dump-config shows it."""
+    if block is root:
+        return global_scope(root)
+    if block.kind in _OUTBOUND_KINDS:
+        return Scope(
+            block.kind, block.instance, tuple(_stanza_layers(root, block)), options_in(*_OUTBOUND_KINDS)
+        )
+    if block.kind in _INBOUND_KINDS:
+        return _inbound_view(root, block)
+    return module_scope(block)
+
+
+def _stanza_layers(root: Block, block: Block) -> Iterator[Block]:
+    group = _instance_above(block, "binding_group")
+    binding = _instance_above(block, "binding")
+    if block.pattern is not None:
+        yield block
+        yield from outbound_layers(root, group, binding, "")
+    else:
+        yield from outbound_layers(
+            root, group, binding, block.instance.lower() if block.kind == "domain" else ""
+        )
+
+
+def _instance_above(block: Block, kind: str) -> str:
+    """The instance of the stanza of that kind around `block`, or of `block` itself; empty for none."""
+    found: Block | None = block
+    while found is not None and found.kind != kind:
+        found = found.parent
+    return found.instance if found else ""
+
+
+def _inbound_view(root: Block, block: Block) -> Scope:
+    layers = [block]
+    while layers[-1].parent is not None and layers[-1].parent is not root:
+        layers.append(layers[-1].parent)
+    rows = options_in(layers[-1].kind, "listen", "peer")
+    pathway = Scope(block.kind, block.instance, layers, rows)["pathway"]
+    return Scope(block.kind, block.instance, (*layers, *_pathway_layers(root, pathway), root), rows)

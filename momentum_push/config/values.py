@@ -164,7 +164,7 @@ def _mode(option: Option, text: str) -> int:
 
 def _rate(option: Option, text: str) -> Rate:
     match = _RATE.fullmatch(text.strip())
-    if not match or match[2] and int(match[2]) == 0:
+    if not match or (match[2] and int(match[2]) == 0):
         raise _bad(option, text, 'use "N" for N per second or "N/S" for N per S seconds')
     return Rate(int(match[1]), int(match[2] or 1))
 

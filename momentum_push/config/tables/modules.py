@@ -11,13 +11,24 @@ _LOGS = "/var/log/momentum-push/"
 _COMMON = (
     Option("enabled", Kind.BOOLEAN, True, MODULES, help="false: loaded but passive"),
     Option(
-        "debug_level", Kind.CHOICE, "error", MODULES, help="diagnostics of this module",
+        "debug_level",
+        Kind.CHOICE,
+        "error",
+        MODULES,
+        help="diagnostics of this module",
         choices=("debug", "info", "notice", "warning", "error", "critical"),
     ),
     Option("thread_pool", Kind.STRING, "", ("apn_logger", "ec_logger", "json_logger"), help="no effect"),
     Option("concurrency", Kind.INTEGER, 1, ("apn_logger",), help="no effect: records are written in order"),
-    Option("heartbeat", Kind.INTEGER, 60, ("apn_logger", "ec_logger", "json_logger"), "seconds", "between markers; 0 = none"),
-)  # fmt: skip
+    Option(
+        "heartbeat",
+        Kind.INTEGER,
+        60,
+        ("apn_logger", "ec_logger", "json_logger"),
+        "seconds",
+        "between markers; 0 = none",
+    ),
+)
 
 _APN_LOGGER = (
     Option("logfile", Kind.STRING, _LOGS + "apnlog.ec", ("apn_logger",), help="file of the records"),
@@ -25,15 +36,41 @@ _APN_LOGGER = (
     Option("log_delivery", Kind.BOOLEAN, True, ("apn_logger",), help="D records"),
     Option("log_permfail", Kind.BOOLEAN, True, ("apn_logger",), help="P records"),
     Option("log_tempfail", Kind.BOOLEAN, True, ("apn_logger",), help="T records"),
-    Option("log_delivery_format", Kind.STRING, '%t@D@%i@"%sa"@"%da"@%d@%g@%b@%H@%B@%ti', ("apn_logger",), help="format of D records"),
-    Option("log_permfail_format", Kind.STRING, "%t@P@%i@%sa@%da@%d@%g@%b@%H@%S@%e", ("apn_logger",), help="format of P records"),
-    Option("log_tempfail_format", Kind.STRING, '%t@T@%i@"%sa"@"%da"@%d@%g@%b@%H@%B@%ti@%S@%e', ("apn_logger",), help="format of T records"),
+    Option(
+        "log_delivery_format",
+        Kind.STRING,
+        '%t@D@%i@"%sa"@"%da"@%d@%g@%b@%H@%B@%ti',
+        ("apn_logger",),
+        help="format of D records",
+    ),
+    Option(
+        "log_permfail_format",
+        Kind.STRING,
+        "%t@P@%i@%sa@%da@%d@%g@%b@%H@%S@%e",
+        ("apn_logger",),
+        help="format of P records",
+    ),
+    Option(
+        "log_tempfail_format",
+        Kind.STRING,
+        '%t@T@%i@"%sa"@"%da"@%d@%g@%b@%H@%B@%ti@%S@%e',
+        ("apn_logger",),
+        help="format of T records",
+    ),
     Option("log_heartbeat_format", Kind.STRING, "%t@M", ("apn_logger",), help="format of markers"),
-    Option("namespace", Kind.STRING, "apn_logger,sieve,custom_logger", ("apn_logger",), help="macro families searched"),
-)  # fmt: skip
+    Option(
+        "namespace",
+        Kind.STRING,
+        "apn_logger,sieve,custom_logger",
+        ("apn_logger",),
+        help="macro families searched",
+    ),
+)
 
 _EC_LOGGER = (
-    Option("mainlog", Kind.PATH, _LOGS + "mainlog.ec", ("ec_logger",), help="receptions, deliveries, failures"),
+    Option(
+        "mainlog", Kind.PATH, _LOGS + "mainlog.ec", ("ec_logger",), help="receptions, deliveries, failures"
+    ),
     Option("paniclog", Kind.PATH, _LOGS + "paniclog.ec", ("ec_logger",), help="what should not happen"),
     Option("rejectlog", Kind.PATH, _LOGS + "rejectlog.ec", ("ec_logger",), help="refused input"),
     Option("acctlog", Kind.PATH, _LOGS + "acctlog.ec", ("ec_logger",), help="authentication"),
@@ -43,7 +80,7 @@ _EC_LOGGER = (
     Option("rejectlog_mode", Kind.MODE, 0o644, ("ec_logger",), help="mode of rejectlog"),
     Option("acctlog_mode", Kind.MODE, 0o644, ("ec_logger",), help="mode of acctlog"),
     Option("importlog_mode", Kind.MODE, 0o644, ("ec_logger",), help="mode of importlog"),
-)  # fmt: skip
+)
 
 _BOTH = ("ec_logger", "json_logger")
 
@@ -55,25 +92,32 @@ _RECORDS = (
     Option("log_permanent_failures", Kind.BOOLEAN, True, _BOTH, help="what was given up"),
     Option("log_rejections", Kind.BOOLEAN, True, _BOTH, help="what was refused"),
     Option("log_errors", Kind.BOOLEAN, True, _BOTH, help="what should not happen"),
-)  # fmt: skip
+)
 
 _DOORS = (
     Option("dot_stuff", Kind.BOOLEAN, False, ("restinjector",), help="double leading dots of the template"),
-)  # fmt: skip
+)
 
 _SCRIPTS = (
-    Option("script_ttl", Kind.INTEGER, 300, ("scriptlet",), "seconds", "after which a changed script is read again"),
+    Option(
+        "script_ttl",
+        Kind.INTEGER,
+        300,
+        ("scriptlet",),
+        "seconds",
+        "after which a changed script is read again",
+    ),
     Option("always_gc", Kind.BOOLEAN, False, ("scriptlet",), help="no effect"),
     Option("gc_pause", Kind.INTEGER, 200, ("scriptlet",), help="Lua's collector"),
     Option("gc_stepmul", Kind.INTEGER, 200, ("scriptlet",), help="Lua's collector"),
     Option("max_spare_per_master", Kind.INTEGER, 5000, ("scriptlet",), help="no effect"),
     Option("reap_interval", Kind.INTEGER, 120, ("scriptlet",), "seconds", "no effect"),
     Option("source", Kind.STRING, "", ("script",), help='file without extension, "policy.apn"'),
-)  # fmt: skip
+)
 
 _ROLES = (
     Option("allow", Kind.LIST, [], ("role",), help="regexes of console commands"),
     Option("deny", Kind.LIST, [], ("role",), help="regexes of console commands"),
-)  # fmt: skip
+)
 
 ROWS = _COMMON + _APN_LOGGER + _EC_LOGGER + _RECORDS + _DOORS + _SCRIPTS + _ROLES
