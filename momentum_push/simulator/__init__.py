@@ -19,6 +19,7 @@ from momentum_push.simulator.certificates import (
 )
 from momentum_push.simulator.devices import Device, State
 from momentum_push.simulator.faults import Action, Delay, Faults, GoAway, LastStream, Match, Rule
+from momentum_push.simulator.faults_file import load_faults, parse_faults
 from momentum_push.simulator.ledger import ConnectionEntry, Entry
 from momentum_push.simulator.provider import ProviderKey
 from momentum_push.simulator.request import Policy, Verdict
@@ -42,8 +43,10 @@ __all__ = [
     "Simulator",
     "State",
     "Verdict",
+    "load_faults",
     "make_provider_certificate",
     "make_provider_key",
     "make_server_certificate",
+    "parse_faults",
     "public_pem",
 ]
