@@ -34,7 +34,7 @@ from hyperframe.frame import GoAwayFrame
 from momentum_push.delivery.apns.wire import Wire
 from momentum_push.message import Outcome
 
-__all__ = ["Pki", "Peer", "Served", "apple_key", "join", "listening", "pki", "self_made"]
+__all__ = ["Peer", "Pki", "Served", "apple_key", "join", "listening", "pki", "self_made"]
 
 
 @dataclass
