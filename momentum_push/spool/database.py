@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.message import QueueKey, ids
@@ -32,7 +32,10 @@ __all__ = ["FORMAT", "BadRow", "Database", "Meta"]
 
 FORMAT = 1
 
+_Item = TypeVar("_Item")
+
 _BUSY_S = 5.0
+_BYTES_PER_STATEMENT = 1 << 20
 _ROWS_PER_STATEMENT = 500
 _FREE_PAGES_KEPT = 4096
 _WAL_BYTES_KEPT = 64 << 20
@@ -47,7 +50,7 @@ _COLUMNS = (
 _WIDTH = _COLUMNS.count(",") + 1
 _READ = """
     SELECT number, binding_group, binding, domain, lane, due, attempts, first_sequence, last_sequence,
-           oldest, count, remaining, progress, body
+           oldest, count, CAST(remaining AS INTEGER), CAST(progress AS BLOB), CAST(body AS BLOB)
     FROM lists JOIN queues ON queues.id = lists.queue
 """
 _PAGE = f"""{_READ}
@@ -241,9 +244,9 @@ class Database:
     def _write(self, change: Change) -> None:
         if change.removed:
             self._remove(change.removed)
-        for marks in _slices(change.marks):
+        for marks in _slices(change.marks, lambda mark: len(mark.progress)):
             self._mark(marks)
-        for rows in _slices(change.rows):
+        for rows in _slices(change.rows, lambda row: len(row.body)):
             self._add(rows)
         for number, why in change.set_aside:
             self._set_aside(number, why)
@@ -397,17 +400,27 @@ def _row(
     last: int,
     oldest: float,
     count: int,
-    remaining: str,
+    remaining: int,
     progress: bytes,
     body: bytes,
 ) -> Row:
     """Read one line of `_READ`."""
-    return Row(number, queue, lane, due, attempts, first, last, oldest, count, int(remaining), progress, body)
+    return Row(number, queue, lane, due, attempts, first, last, oldest, count, remaining, progress, body)
 
 
-def _slices(items: list[Any]) -> Iterable[list[Any]]:
-    """Cut a list so that each piece fits into a statement."""
-    return (items[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(items), _ROWS_PER_STATEMENT))
+def _slices(items: list[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """Cut a list so that each piece fits into a statement.
+
+    By bytes too: they are copied while the interpreter's lock is held, and a megabyte takes long enough.
+    """
+    start = size = 0
+    for end, item in enumerate(items):
+        if end > start and (size >= _BYTES_PER_STATEMENT or end - start == _ROWS_PER_STATEMENT):
+            yield items[start:end]
+            start, size = end, 0
+        size += size_of(item)
+    if items:
+        yield items[start:]
 
 
 def _places(columns: int, rows: int) -> str:

@@ -194,6 +194,8 @@ def _build(columns: Columns, home: Home) -> list[Message]:
     if any(len(column) != count for column in rows):
         raise ValueError("a column is too short")
     places = waiting_places(home)
+    if len(places) != home.remaining:
+        raise _damaged(home.number, f"{len(places)} messages wait, {home.remaining} should")
     if len(places) == count:
         return list(map(Message, *rows))
     waiting = bytearray(count)

@@ -218,3 +218,10 @@ BLOB = (
     "74223a2246657272792063616e63656c6c6564227d7dc4009240c4206701682e310e05bf1dc1da5602ae7c349709f21c"
     "9fe297a9c80a321cc4fd6806c0c0"
 )
+
+
+def test_a_progress_that_does_not_fit_its_count_is_recognised() -> None:
+    home = home_of(5)
+    home.progress[0] |= 2
+    with pytest.raises(SpoolError, match="list 7: 4 messages wait, 5 should"):
+        record.decode(record.encode(messages(5)).body, home)
