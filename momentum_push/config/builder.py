@@ -52,7 +52,7 @@ class _Builder:
         try:
             value = convert(row, item.value)
         except BadValue as error:
-            self._error(item.value.place, error.what, error.fix)
+            self._error(item.place, error.what, error.fix)
             return
         value = self._raised(row, value, item)
         self._security(block, row, value, item)
@@ -62,14 +62,14 @@ class _Builder:
         if not row.floor or value >= row.floor:
             return value
         what = f"{row.name} = {value} is below {row.floor} {row.unit}; raised to {row.floor}"
-        self._warn(item.value.place, what, f"write {row.name} = {row.floor} or more")
+        self._warn(item.place, what, f"write {row.name} = {row.floor} or more")
         return row.floor
 
     def _security(self, block: Block, row: Option, value: Any, item: Assignment) -> None:
         if not _is_served(block):
             return
         for what, fix in options.unserved(row.name, value):
-            self._error(item.value.place, what, fix)
+            self._error(item.place, what, fix)
 
     def _open(self, block: Block, item: Stanza) -> None:
         kind = options.stanza_kind(item.name.lower())
@@ -159,12 +159,8 @@ def _misplaced_option(block: Block, item: Assignment) -> Problem:
             item.place, f'"{item.name}" is a stanza, not an option', f"write {_opening(kind)} {{ … }}"
         )
     near = options.nearest(name, options.options_in(block.kind))
-    fix = f'did you mean "{near}"?' if near else f"remove it; {_hint(block)}"
+    fix = f'did you mean "{near}"?' if near else "remove it or correct its name"
     return Problem(item.place, f'unknown option "{item.name}" in {_where(block)}', fix)
-
-
-def _hint(block: Block) -> str:
-    return f'"momentum-push dump-config --help" tells how to list the options of {block.kind}'
 
 
 def _unknown_stanza(block: Block, item: Stanza) -> tuple[str, str, StanzaKind | None]:

@@ -4,9 +4,10 @@ Pure: nothing is read, nobody is asked. What needs a file or another room's know
 certificates, routes, formats) is checked by that room's `validate`.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 
-from momentum_push.config.addresses import is_loopback
+from momentum_push.config.addresses import is_loopback, network
 from momentum_push.config.options import LISTENERS
 from momentum_push.config.scopes import Listener, ListenScope
 from momentum_push.config.tree import Block
@@ -22,6 +23,7 @@ def check(root: Block) -> list[Problem]:
         *_pathways(root),
         *_insecure_tls(root),
         *_shared_bindings(root),
+        *_entries(root),
     ]
 
 
@@ -96,3 +98,37 @@ def _shared_bindings(root: Block) -> Iterator[Problem]:
                 what = f'binding "{binding.instance}" stands in binding_group "{home}" too'
                 fix = f'messages that name only the binding go to "{home}"; choose another name'
                 yield Problem(binding.place, what, fix, is_warning=True)
+
+
+def _wrong_network(text: str) -> str:
+    return "" if network(text) else 'write "10.0.0.0/8", "192.0.2.1" or "2001:db8::/32"'
+
+
+def _wrong_pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        return str(error)
+    return ""
+
+
+_ENTRIES: Mapping[str, tuple[str, Callable[[str], str]]] = {
+    "relay_hosts": ("network", _wrong_network),
+    "prohibited_hosts": ("network", _wrong_network),
+    "exclude_vctx_mess": ("regular expression", _wrong_pattern),
+    "exclude_vctx_conn": ("regular expression", _wrong_pattern),
+    "allow": ("regular expression", _wrong_pattern),
+    "deny": ("regular expression", _wrong_pattern),
+}
+"""What the entries of an array must be, and the fix for one that is not."""
+
+
+def _entries(root: Block) -> Iterator[Problem]:
+    for block in root.walk():
+        for name, setting in block.settings.items():
+            if name not in _ENTRIES:
+                continue
+            kind, wrong = _ENTRIES[name]
+            for text in setting.value:
+                if fix := wrong(text):
+                    yield Problem(setting.place, f'{name}: "{text}" is no {kind}', fix)

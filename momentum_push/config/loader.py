@@ -17,7 +17,7 @@ from momentum_push.config.builder import build
 from momentum_push.config.checks import check
 from momentum_push.config.conf import Config
 from momentum_push.config.nodes import Assignment, Include, Included, Item, Stanza, Text
-from momentum_push.config.parser import parse
+from momentum_push.config.parser import parse_tolerant
 from momentum_push.errors import ConfigError, Place, Problem
 
 __all__ = ["DEFAULT_FILE", "find_default", "load", "loads", "search_path_of"]
@@ -146,11 +146,8 @@ class _Loader:
         if text is None:
             return ()
         self.files.append(name)
-        try:
-            items = parse(text, name)
-        except ConfigError as error:
-            self.problems.extend(error.problems)
-            return ()
+        items, problems = parse_tolerant(text, name)
+        self.problems.extend(problems)
         self.open_files.append(self.disk.identity(name))
         resolved = self._resolved(items, name)
         self.open_files.pop()

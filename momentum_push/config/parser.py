@@ -1,11 +1,16 @@
 """From the text of one conf file to its nodes; the grammar is `grammar.lark` beside this file.
 
-`parse` knows no names of options and opens no files. What does not fit the grammar is a `ConfigError`
-with one problem, whose fix says what was expected there in the words of somebody who writes such files.
+`parse` knows no names of options and opens no files (lark reads its grammar, as Python reads this text).
+What does not fit the grammar is a `ConfigError` with one problem, whose fix says what was expected there
+in the words of somebody who writes such files.
+
+`parse_tolerant` goes on after such a problem, so that one run shows them all: it leaves out the line where
+the parser stumbled and tries again. Where that only leads to the next stumble at once (the fault
+was a brace or a quote), it stops and keeps what stands before.
 """
 
+import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lark import Lark, Token, Transformer
@@ -14,15 +19,19 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedTok
 from momentum_push.config.nodes import Array, Assignment, Dictionary, Include, Item, Stanza, Text, Value
 from momentum_push.errors import ConfigError, Place, Problem
 
-__all__ = ["parse", "unescape"]
+__all__ = ["parse", "parse_tolerant", "unescape"]
 
-_GRAMMAR = Path(__file__).with_name("grammar.lark")
+MAX_PROBLEMS = 10  # of grammar, in one file; who has more has given us no conf file
+
+_SHELL = re.compile(r'"(?:[^"\\]|\\.)*"|#[^\n]*|/\*.*?\*/|[{}]', re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"'}
 
 
 @cache
 def _lark() -> Lark:
-    return Lark.open(str(_GRAMMAR), parser="lalr", lexer="contextual", maybe_placeholders=False)
+    return Lark.open(
+        "grammar.lark", rel_to=__file__, parser="lalr", lexer="contextual", maybe_placeholders=False
+    )
 
 
 def parse(text: str, file: str) -> tuple[Item, ...]:
@@ -41,6 +50,44 @@ def parse(text: str, file: str) -> tuple[Item, ...]:
         raise ConfigError([_problem(error, text, file)]) from None
     items: tuple[Item, ...] = _Builder(file).transform(tree)
     return items
+
+
+def parse_tolerant(text: str, file: str) -> tuple[tuple[Item, ...], list[Problem]]:
+    """The items of a conf file as far as they can be read, and what does not fit the grammar."""
+    problems: list[Problem] = []
+    while True:
+        try:
+            return parse(text, file), problems
+        except ConfigError as error:
+            problem = error.problems[0]
+        line = problem.place.line
+        if problems and (line <= problems[-1].place.line + 1 or len(problems) >= MAX_PROBLEMS):
+            return _before(text, problems[-1].place.line, file), problems
+        problems.append(problem)
+        mended = _without_line(text, line)
+        if mended is None:
+            return _before(text, line, file), problems
+        text = mended
+
+
+def _without_line(text: str, number: int) -> str | None:
+    """`text` with one line left blank; None when that would unbalance its braces or quotes."""
+    lines = text.split("\n")
+    line = lines[number - 1]
+    if line.count("{") != line.count("}") or line.count('"') % 2:
+        return None
+    lines[number - 1] = ""
+    return "\n".join(lines)
+
+
+def _before(text: str, number: int, file: str) -> tuple[Item, ...]:
+    """The items before line `number`, stanzas that are open there closed; none when that makes no sense."""
+    head = "\n".join(text.split("\n")[: number - 1])
+    marks = [match[0] for match in _SHELL.finditer(head)]
+    try:
+        return parse(head + "\n" + "}" * (marks.count("{") - marks.count("}")), file)
+    except ConfigError:
+        return ()  # its problem is the one that was reported already
 
 
 def unescape(body: str) -> str:
@@ -112,11 +159,23 @@ def _problem(error: UnexpectedInput, text: str, file: str) -> Problem:
     if isinstance(error, UnexpectedToken):
         near = "end of file" if error.token.type == "$END" else f'"{_shortened(str(error.token))}"'
         place = _end_of(text, file) if error.token.type == "$END" else Place(file, error.line, error.column)
-        return Problem(place, f"syntax error near {near}", _expected(error))
+        fix = _runaway(text, error) or _expected(error)
+        return Problem(place, f"syntax error near {near}", fix)
     assert isinstance(error, UnexpectedCharacters)
     rest = text[error.pos_in_stream :]
     place = Place(file, error.line, error.column)
     return Problem(place, f'syntax error near "{_shortened(rest.splitlines()[0])}"', _odd_character(rest))
+
+
+def _runaway(text: str, error: UnexpectedToken) -> str:
+    """The fix when a string that runs over lines ends just before: its closing quote was forgotten."""
+    start = error.token.start_pos
+    end = len(text) if start is None or error.token.type == "$END" else start
+    strings = [match for match in _SHELL.finditer(text, 0, end) if match[0].startswith('"')]
+    if not strings or "\n" not in strings[-1][0] or "\n" in text[strings[-1].end() : end]:
+        return ""
+    line = text.count("\n", 0, strings[-1].start()) + 1
+    return f"the string that begins in line {line} runs to here; close it with a double quote"
 
 
 def _shortened(text: str) -> str:
