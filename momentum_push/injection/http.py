@@ -1,0 +1,138 @@
+"""The HTTP door's paths, joined: injection, health, figures, and their description.
+
+Lives here: the list of routes (`ROUTES` is what `openapi` describes) and the small handlers. Bigger ones
+have their own files: `notifications` (native), `rest` (Momentum's REST injector). What the daemon knows
+comes through the callables of `Views`; nothing here asks a queue or a spool.
+
+    GET  /healthz               200 while the loop turns
+    GET  /readyz                200 while messages are taken, else 503 and why
+    GET  /metrics               Prometheus text
+    GET  /stats/summary         Momentum's summary as JSON; DELETE resets its counters
+    GET  /stats/queues/mailq    ?domain=&binding=&limit=
+    GET  /openapi.json
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+
+from momentum_push.clock import Clock
+from momentum_push.injection.auth import PasswordFiles
+from momentum_push.injection.http_access import Gate, Notes, Records
+from momentum_push.injection.http_answers import RequestRefused, answer
+from momentum_push.injection.http_body import Budget
+from momentum_push.injection.notifications import Door, Notifications
+from momentum_push.injection.openapi import DOCUMENT
+from momentum_push.injection.rest import Rest
+from momentum_push.message.ids import hex_id
+from momentum_push.meters import Meters
+
+__all__ = ["BODY_BUDGET", "Views", "build_app"]
+
+BODY_BUDGET = 268_435_456
+"""Bytes of request bodies in memory at once: four of the largest that the default allows."""
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What the daemon lets HTTP clients see."""
+
+    metrics: Callable[[], bytes]
+    summary: Callable[[], Mapping[str, Any]]
+    """With the names of `/stats/summary` (momentum.md 5.3)."""
+    reset_summary: Callable[[], None]
+    mailq: Callable[[str | None, str | None, int | None], Mapping[str, Any]]
+    """Takes domain, binding, limit; None: not asked for."""
+    is_ready: Callable[[], tuple[bool, str]]
+    """Whether spool and listeners take messages, and if not, why."""
+
+
+class Small:
+    """Handlers that only look."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    async def healthz(self, request: Request) -> Response:
+        """Say that we are alive."""
+        return answer(200, {"status": "alive"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Say whether messages are taken."""
+        is_ready, why = self._views.is_ready()
+        if not is_ready:
+            # No refusal: nothing was asked for, and probes would fill the rejectlog.
+            body = {"error": "ServiceUnavailable", "detail": why or "not ready"}
+            return answer(503, body, {"Retry-After": "1"})
+        return answer(200, {"status": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        """Give all figures to Prometheus."""
+        return Response(self._views.metrics(), media_type=PROMETHEUS)
+
+    async def summary(self, request: Request) -> Response:
+        """Give Momentum's summary, or begin it anew."""
+        if request.method == "DELETE":
+            self._views.reset_summary()
+            return answer(200, {"status": "statistics cleared."})
+        return answer(200, self._views.summary())
+
+    async def mailq(self, request: Request) -> Response:
+        """Give the queues."""
+        query = request.query_params
+        limit = query.get("limit") or None
+        if limit is not None and not (limit.isascii() and limit.isdecimal() and len(limit) <= 6):
+            raise RequestRefused(400, "BadRequest", "limit: a number of at most six digits is expected")
+        found = self._views.mailq(
+            query.get("domain") or None, query.get("binding") or None, int(limit) if limit else None
+        )
+        return answer(200, found)
+
+    async def openapi(self, request: Request) -> Response:
+        """Describe it all."""
+        return answer(200, DOCUMENT)
+
+
+def build_app(
+    *,
+    intake: Door,
+    views: Views,
+    meters: Meters,
+    records: Records,
+    clock: Clock,
+    passwords: PasswordFiles | None = None,
+    dot_stuff: bool = False,
+    body_budget: int = BODY_BUDGET,
+) -> Gate:
+    """Return the application behind every HTTP listener."""
+    batches = itertools.count(1)
+    notes = Notes(meters, records, clock)
+    budget = Budget(body_budget)
+
+    def next_batch() -> str:
+        return hex_id(next(batches))
+
+    native = Notifications(intake, notes, budget, next_batch)
+    rest = Rest(intake, notes, budget, next_batch, dot_stuff)
+    small = Small(views)
+    routes = [
+        Route("/v1/notifications", native.post, methods=["POST"]),
+        Route("/v1.0/inject", rest.serve, methods=["GET", "POST"]),
+        Route("/v1.0/inject/", rest.serve, methods=["GET", "POST"]),
+        Route("/healthz", small.healthz),
+        Route("/readyz", small.readyz),
+        Route("/metrics", small.metrics),
+        Route("/stats/summary", small.summary, methods=["GET", "DELETE"]),
+        Route("/stats/queues/mailq", small.mailq),
+        Route("/openapi.json", small.openapi),
+    ]
+    return Gate(Router(routes, redirect_slashes=False), notes, passwords or PasswordFiles())

@@ -1,0 +1,75 @@
+"""What the HTTP door says: answers as JSON, and refusals of whole requests.
+
+Every refusal is a JSON object with `error` (a word) and `detail` (what, where, how to fix). Words are
+Apple's where one fits (apns.md 4.2: `BadPath`, `MethodNotAllowed`, `Forbidden`, `InternalServerError`,
+`ServiceUnavailable`); the rest are ours in its manner. Nothing here knows what a notification is.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from momentum_push.errors import InjectionError, MomentumPushError, SpoolFull
+
+__all__ = ["RequestRefused", "answer", "is_waiting_for_continue", "refusal_answer", "unavailable"]
+
+_encode = msgspec.json.Encoder().encode
+
+SPOOL_RETRY_S = 10
+"""Advice to clients when the disk is full or failing: long enough for a person or a cron job to act."""
+
+
+class RequestRefused(InjectionError):
+    """A request is refused as a whole.
+
+    Attributes:
+        status: of the HTTP answer.
+        headers: what the status demands: `Allow`, `WWW-Authenticate`, `Retry-After` …
+        extra: further members of the answer, e.g. the results of what was committed before.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers = dict(headers or {})
+        self.extra = dict(extra or {})
+        super().__init__(error, detail)
+
+
+def answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """Return `value` as a JSON answer."""
+    return Response(_encode(value), status, headers, "application/json")
+
+
+def refusal_answer(refused: RequestRefused) -> Response:
+    """Return the answer that says no."""
+    body = {"error": refused.error, "detail": refused.detail, **refused.extra}
+    return answer(refused.status, body, refused.headers)
+
+
+def unavailable(why: MomentumPushError) -> RequestRefused:
+    """Translate "not now" of the intake or the spool; the client is told when to come back.
+
+    Numbers of the disk and names of files stay here: the client learns what to do, the operator's log
+    has the rest.
+    """
+    if isinstance(why, InjectionError):
+        seconds = max(1, round(getattr(why, "retry_after_s", 1.0)))
+        return RequestRefused(503, "ServiceUnavailable", why.detail, {"Retry-After": str(seconds)})
+    what = "the spool has no room" if isinstance(why, SpoolFull) else "the spool cannot be written"
+    detail = f"{what}; nothing was queued, send it again later"
+    return RequestRefused(503, "ServiceUnavailable", detail, {"Retry-After": str(SPOOL_RETRY_S)})
+
+
+def is_waiting_for_continue(request: Request) -> bool:
+    """Whether the client holds its body back until we ask for it (RFC 9110 section 10.1.1)."""
+    return request.headers.get("expect", "").lower() == "100-continue"

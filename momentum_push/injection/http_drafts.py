@@ -1,0 +1,154 @@
+"""From decoded notifications to drafts for the intake, and from its answers to results in order.
+
+Neighbours that differ in nothing but their device token become one draft: its content is then checked
+once, whatever the number of devices. Places count notifications of the request from 0; whatever is
+refused before the intake saw it keeps its place, so that results come in request order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import UNSET, Raw
+from msgspec.structs import astuple
+
+from momentum_push.injection.http_envelope import Envelope, Item
+from momentum_push.message import Draft, Message, Refusal
+
+__all__ = ["FIELD_OF", "Gatherer", "Result"]
+
+Result = Message | Refusal
+
+FIELD_OF = {
+    "BadDeviceToken": "device_token",
+    "MissingDeviceToken": "device_token",
+    "BadPayload": "payload",
+    "PayloadEmpty": "payload",
+    "PayloadTooLarge": "payload",
+    "BadDomain": "domain",
+    "MissingDomain": "domain",
+    "UnknownDomain": "domain",
+    "BadBinding": "binding",
+    "UnknownBinding": "binding",
+    "BadTopic": "topic",
+    "MissingTopic": "topic",
+    "TopicDisallowed": "topic",
+    "InvalidPushType": "push_type",
+    "BadPriority": "priority",
+    "BadExpirationDate": "expiration",
+    "BadCollapseId": "collapse_id",
+    "BadMessageId": "apns_id",
+    "BadContext": "context",
+}
+"""Where to look for what a word complains of; other words are about the notification as a whole."""
+
+_DOMAIN = re.compile(r"[A-Za-z0-9_.\-\[\]:]{1,255}")
+"""Names that a domain stanza can have (momentum.md 1.6); what else comes would spoil log lines."""
+
+
+def _judge(domain: str) -> Refusal | None:
+    """Judge a domain by its form; whether it is one of ours is the intake's to say."""
+    if not domain:
+        return Refusal("MissingDomain", 'no routing domain; give "domain" beside the list or in each item')
+    if not _DOMAIN.fullmatch(domain):
+        return Refusal(
+            "BadDomain", "not a domain name; letters, digits, hyphens, underscores and dots make one"
+        )
+    return None
+
+
+class Gatherer:
+    """Turns notifications into drafts and keeps the place of those that are refused here.
+
+    `drafts` go to the intake; `results` puts its answers and our refusals back into the order of the
+    request.
+    """
+
+    def __init__(self, domain: str) -> None:
+        """Take the domain of notifications that name none; empty: there is none."""
+        self.drafts: list[Draft] = []
+        self.refusals: dict[int, Refusal] = {}
+        self.count = 0
+        self._domain = domain
+        self._rest: tuple[object, ...] = ()
+        self._payload = b""
+        self._tokens: list[str] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Gatherer {self.count} notifications, {len(self.drafts)} drafts, {len(self.refusals)} refused>"
+        )
+
+    def add(self, items: Sequence[Item | Refusal]) -> None:
+        """Take the next notifications of the request."""
+        for item in items:
+            if type(item) is Refusal:
+                self.refusals[self.count] = item
+            else:
+                fields = astuple(item)
+                payload = bytes(fields[1])
+                rest = fields[2:]
+                if self._tokens is not None and payload == self._payload and rest == self._rest:
+                    self._tokens.append(fields[0])
+                else:
+                    self._begin(fields[0], payload, rest)
+            self.count += 1
+
+    def _begin(self, token: str, payload: bytes, rest: tuple[Any, ...]) -> None:
+        draft = self._draft(payload, rest)
+        self._tokens = None
+        if isinstance(draft, Refusal):
+            self.refusals[self.count] = draft
+            return
+        draft.tokens.append(token)
+        self.drafts.append(draft)
+        if draft.apns_id is None:  # else the next one needs a draft with an id of its own
+            self._tokens, self._rest, self._payload = draft.tokens, rest, payload
+
+    def begin_fan_out(self, envelope: Envelope) -> Draft | Refusal:
+        """Return the draft that every token of a one-payload body joins, or why none can."""
+        payload = bytes(envelope.payload) if isinstance(envelope.payload, Raw) else b""
+        return self._draft(payload, astuple(envelope)[4:])
+
+    def add_tokens(self, draft: Draft | Refusal, tokens: Sequence[str | Refusal]) -> None:
+        """Take the next device tokens of a one-payload body."""
+        if isinstance(draft, Refusal):
+            refused: Iterator[tuple[int, str | Refusal]] = ((place, draft) for place in range(len(tokens)))
+        else:
+            if not self.drafts:
+                self.drafts.append(draft)
+            refused = ((place, token) for place, token in enumerate(tokens) if type(token) is not str)
+            draft.tokens += [token for token in tokens if type(token) is str]
+        for place, refusal in refused:
+            if isinstance(refusal, Refusal):
+                self.refusals[self.count + place] = refusal
+        self.count += len(tokens)
+
+    def _draft(self, payload: bytes, rest: tuple[Any, ...]) -> Draft | Refusal:
+        """Make a draft without tokens of the optional members, in the order of `Item`."""
+        domain, binding, topic, push_type, priority, expiration, collapse_id, context, apns_id = (
+            None if value is UNSET else value for value in rest
+        )
+        domain = (domain or self._domain).lower()
+        return _judge(domain) or Draft(
+            domain=domain,
+            payload=payload,
+            tokens=[],
+            binding=binding,
+            topic=topic,
+            push_type=push_type,
+            priority=priority,
+            expiration=expiration,
+            collapse_id=collapse_id,
+            apns_id=apns_id,
+            context=context or {},
+        )
+
+    def results(self, taken: Sequence[Result]) -> list[Result]:
+        """Return one result per notification: the intake's for those it was given, ours for the rest."""
+        if not self.refusals:
+            return list(taken)
+        answers = iter(taken)
+        return [self.refusals.get(place) or next(answers) for place in range(self.count)]

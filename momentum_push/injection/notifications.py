@@ -1,0 +1,214 @@
+"""`POST /v1/notifications`, the native API (interfaces.md 4), in all its forms.
+
+    application/json        one body, one call of the intake, one answer
+    application/x-ndjson    lists of up to 1,000 lines, each committed before the next is read
+
+Accepted means on disk: the answer is made after the commit. One bad notification does not spoil the
+others; when none is good, 400 names the first fault and its place, and the results tell them all.
+NDJSON that breaks off in the middle (broken gzip, a full disk) answers with the status of the fault and
+the results of what was committed, so that the client knows where to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import UNSET, Raw
+from starlette.requests import Request
+from starlette.responses import Response
+
+from momentum_push.errors import InjectionError, SpoolError
+from momentum_push.injection.http_access import Caller, Notes
+from momentum_push.injection.http_answers import RequestRefused, unavailable
+from momentum_push.injection.http_body import Budget, read_whole, stream
+from momentum_push.injection.http_drafts import FIELD_OF, Gatherer, Result
+from momentum_push.injection.http_envelope import (
+    OBJECTS,
+    STRINGS,
+    Envelope,
+    elements,
+    read_envelope,
+    read_items,
+    read_tokens,
+)
+from momentum_push.injection.http_lines import MAX_BATCH, Line, batches, read_lines
+from momentum_push.injection.http_results import SLICE, Ledger, outcome, refusals_of, slices
+from momentum_push.message import Draft, Origin, Refusal
+
+__all__ = ["JSON_TYPES", "Door", "Notifications", "accept", "media_type"]
+
+JSON_TYPES = frozenset({"", "application/json", "application/x-www-form-urlencoded"})
+"""Taken for JSON: said so, nothing said, and what curl says when it is not told better."""
+
+NDJSON_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+
+
+class Door(Protocol):
+    """What is asked of the intake."""
+
+    @property
+    def is_ready(self) -> bool: ...
+    def is_apn(self, domain: str) -> bool: ...
+    async def accept(self, origin: Origin, drafts: Sequence[Draft], whole: bool = False) -> list[Result]: ...
+
+
+def media_type(request: Request) -> str:
+    """Return the Content-Type without its parameters; empty: none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def accept(intake: Door, origin: Origin, drafts: Sequence[Draft], whole: bool = False) -> list[Result]:
+    """Hand drafts over and return after the commit.
+
+    Raises:
+        RequestRefused: 503, nothing of it was taken.
+    """
+    if not drafts:
+        return []
+    try:
+        return await intake.accept(origin, drafts, whole)
+    except (InjectionError, SpoolError) as error:
+        raise unavailable(error) from error
+
+
+class Notifications:
+    """The handler."""
+
+    def __init__(self, intake: Door, notes: Notes, budget: Budget, next_batch: Callable[[], str]) -> None:
+        """Take where messages go, who writes refusals down, the memory for bodies, and batch ids."""
+        self._intake = intake
+        self._notes = notes
+        self._budget = budget
+        self._next_batch = next_batch
+
+    async def post(self, request: Request) -> Response:
+        """Serve one request.
+
+        Raises:
+            RequestRefused: as a whole; the gate answers.
+        """
+        kind = media_type(request)
+        if kind in NDJSON_TYPES:
+            with self._budget.hold() as held:
+                held.grow(2 * MAX_BATCH)
+                return await self._post_lines(request)
+        if kind not in JSON_TYPES:
+            detail = (
+                f'Content-Type "{kind[:60]}" is not served here; use application/json or application/x-ndjson'
+            )
+            raise RequestRefused(415, "UnsupportedMediaType", detail)
+        caller: Caller = request.scope["caller"]
+        with self._budget.hold() as held:
+            body = await read_whole(request, caller.options["max_request_size"], held)
+            return await self._post_whole(request, caller, body)
+
+    def _origin(self, caller: Caller) -> Origin:
+        return Origin(
+            protocol="http",
+            client=caller.client,
+            conn_id=caller.conn_id,
+            batch_id=self._next_batch(),
+            user=caller.user,
+            context=caller.context,
+        )
+
+    # --- application/json --------------------------------------------------------------------------
+
+    async def _post_whole(self, request: Request, caller: Caller, body: bytes) -> Response:
+        envelope = read_envelope(body)
+        gatherer = Gatherer(envelope.domain or request.query_params.get("domain", ""))
+        if isinstance(envelope.notifications, Raw):
+            await _gather_items(gatherer, envelope.notifications)
+        else:
+            await _gather_tokens(gatherer, envelope)
+        if not gatherer.count:
+            name = "notifications" if envelope.notifications is not UNSET else "device_tokens"
+            raise RequestRefused(400, "BadRequest", f"$.{name}: the list is empty; send one at least")
+        taken = await accept(self._intake, self._origin(caller), gatherer.drafts)
+        results = gatherer.results(taken)
+        refusals = refusals_of(results)
+        refused = None
+        if len(refusals) == len(results):
+            token = "device_token" if envelope.device_tokens is UNSET else "device_tokens[0]"
+            detail = _placed(refusals[0], _first_place(envelope), token)
+            refused = RequestRefused(400, refusals[0].error, detail)
+        if refusals:
+            self._notes.items(caller, refusals, 400)
+        return outcome(len(results) - len(refusals), len(refusals), refused, slices(results))
+
+    # --- application/x-ndjson ----------------------------------------------------------------------
+
+    async def _post_lines(self, request: Request) -> Response:
+        ledger = Ledger()
+        refused, first_line = await self._take_lines(request, ledger)
+        if refused is None and not ledger.accepted:
+            first = ledger.first or Refusal("BadRequest", "the body has no lines; send one at least")
+            refused = RequestRefused(400, first.error, _placed(first, f"line {first_line}: $"))
+        if refused is not None and not ledger.count:
+            raise refused
+        return outcome(ledger.accepted, ledger.rejected, refused, ledger.rendered())
+
+    async def _take_lines(self, request: Request, ledger: Ledger) -> tuple[RequestRefused | None, int]:
+        """Commit list by list; return what ended it before the stream did, and the first line's number."""
+        caller: Caller = request.scope["caller"]
+        domain = request.query_params.get("domain", "")
+        origin = self._origin(caller)
+        first_line = 0
+        try:
+            async for lines in batches(stream(request)):
+                first_line = first_line or lines[0].number
+                await self._take_list(caller, origin, domain, lines, ledger)
+        except RequestRefused as refused:
+            return refused, first_line
+        return None, first_line
+
+    async def _take_list(
+        self, caller: Caller, origin: Origin, domain: str, lines: Sequence[Line], ledger: Ledger
+    ) -> None:
+        gatherer = Gatherer(domain)
+        for start in range(0, len(lines), SLICE):
+            gatherer.add(read_lines(lines[start : start + SLICE]))
+            await asyncio.sleep(0)
+        taken = await accept(self._intake, origin, gatherer.drafts)
+        refusals = ledger.add(gatherer.results(taken))
+        if refusals:
+            self._notes.items(caller, refusals, 400)
+
+
+async def _gather_items(gatherer: Gatherer, raw: Raw) -> None:
+    for text in elements(raw, OBJECTS, "$.notifications"):
+        if gatherer.count:
+            await asyncio.sleep(0)
+        gatherer.add(read_items(text, gatherer.count))
+
+
+async def _gather_tokens(gatherer: Gatherer, envelope: Envelope) -> None:
+    draft = gatherer.begin_fan_out(envelope)
+    if isinstance(envelope.device_tokens, Raw):
+        for text in elements(envelope.device_tokens, STRINGS, "$.device_tokens"):
+            if gatherer.count:
+                await asyncio.sleep(0)
+            gatherer.add_tokens(draft, read_tokens(text, gatherer.count))
+        if gatherer.count > 1 and isinstance(envelope.apns_id, str):
+            detail = "$.apns_id: one id cannot stand for several notifications; leave it out"
+            raise RequestRefused(400, "BadMessageId", detail)
+    else:
+        token = envelope.device_token
+        missing = Refusal("MissingDeviceToken", "null is no device token")
+        gatherer.add_tokens(draft, [token if isinstance(token, str) else missing])
+
+
+def _first_place(envelope: Envelope) -> str:
+    """Return where the first notification of a body stands."""
+    return "$" if envelope.notifications is UNSET else "$.notifications[0]"
+
+
+def _placed(refusal: Refusal, place: str, token: str = "device_token") -> str:
+    """Return the detail of a refusal with its place before it, unless it has one."""
+    if refusal.detail.startswith(("$", "line ")):
+        return refusal.detail
+    field = FIELD_OF.get(refusal.error)
+    field = token if field == "device_token" else field
+    return f"{place}.{field}: {refusal.detail}" if field else f"{place}: {refusal.detail}"
