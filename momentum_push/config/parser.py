@@ -45,7 +45,7 @@ def parse(text: str, file: str) -> tuple[Item, ...]:
         ConfigError: the text does not fit the grammar.
     """
     try:
-        tree = _lark().parse(text)
+        tree = _lark().parse(text.removeprefix("\ufeff"))
     except UnexpectedInput as error:
         raise ConfigError([_problem(error, text, file)]) from None
     items: tuple[Item, ...] = _Builder(file).transform(tree)
@@ -159,27 +159,31 @@ def _problem(error: UnexpectedInput, text: str, file: str) -> Problem:
     if isinstance(error, UnexpectedToken):
         near = "end of file" if error.token.type == "$END" else f'"{_shortened(str(error.token))}"'
         place = _end_of(text, file) if error.token.type == "$END" else Place(file, error.line, error.column)
-        fix = _runaway(text, error) or _expected(error)
+        fix = _runaway(text, _offset(error.token, text)) or _expected(error)
         return Problem(place, f"syntax error near {near}", fix)
     assert isinstance(error, UnexpectedCharacters)
-    rest = text[error.pos_in_stream :]
+    at = error.pos_in_stream or 0
+    rest = text[at:]
+    fix = _runaway(text, at) or _odd_character(rest)
     place = Place(file, error.line, error.column)
-    return Problem(place, f'syntax error near "{_shortened(rest.splitlines()[0])}"', _odd_character(rest))
+    return Problem(place, f'syntax error near "{_shortened(rest.splitlines()[0])}"', fix)
 
 
-def _runaway(text: str, error: UnexpectedToken) -> str:
-    """The fix when a string that runs over lines ends just before: its closing quote was forgotten."""
-    start = error.token.start_pos
-    end = len(text) if start is None or error.token.type == "$END" else start
-    strings = [match for match in _SHELL.finditer(text, 0, end) if match[0].startswith('"')]
-    if not strings or "\n" not in strings[-1][0] or "\n" in text[strings[-1].end() : end]:
-        return ""
-    line = text.count("\n", 0, strings[-1].start()) + 1
-    return f"the string that begins in line {line} runs to here; close it with a double quote"
+def _runaway(text: str, end: int) -> str:
+    """The fix when a string that runs over lines ends just before `end`: its closing quote was forgotten."""
+    for match in _SHELL.finditer(text, 0, end):
+        if match[0].startswith('"') and "\n" in match[0] and "\n" not in text[match.end() : end]:
+            line = text.count("\n", 0, match.start()) + 1
+            return f"the string that begins in line {line} runs to here; close it with a double quote"
+    return ""
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 30 else text[:27] + "..."
+
+
+def _offset(token: Token, text: str) -> int:
+    return len(text) if token.start_pos is None or token.type == "$END" else token.start_pos
 
 
 def _end_of(text: str, file: str) -> Place:
@@ -210,7 +214,7 @@ def _expected(error: UnexpectedToken) -> str:
         return 'write [ key = value … ] and close the dictionary with "]"'
     if last is not None and last.type == "EQUAL":
         return f'"{held[-2]}" needs a value; quote it if it is empty or holds reserved characters'
-    if last is not None and last.type in ("WORD", "STRING"):
+    if last is not None and last.type in ("WORD", "STRING") and not _is_value(held):
         return _after_word(last, held)
     return _between_items(held, found)
 
@@ -221,6 +225,11 @@ def _is_in_dictionary(held: list[Any]) -> bool:
         part.type for part in held if isinstance(part, Token) and part.type in ("LBRACE", "LPAR", "LSQB")
     ]
     return bool(openings) and openings[-1] == "LSQB"
+
+
+def _is_value(held: list[Any]) -> bool:
+    """Whether the last token completes an assignment."""
+    return len(held) > 1 and isinstance(held[-2], Token) and held[-2].type == "EQUAL"
 
 
 def _after_word(last: Token, held: list[Any]) -> str:
