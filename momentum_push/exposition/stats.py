@@ -57,8 +57,8 @@ class Summary:
 
     def render(self, snapshot: Snapshot, now: float) -> dict[str, int | float]:
         """Return the object of `GET /stats/summary`."""
-        self.sample(now)
         then, current = self._oldest(now), _totals(self._meters, now)
+        self.sample(now)
         return {
             **_gauges(snapshot),
             **_since(self._base, current),

@@ -164,9 +164,8 @@ def test_a_reader_that_honours_quotes_gets_every_field_back(rows: list[dict[str,
     written = compile_format(text).render(Batch(items, NOW))
     read = [fields(line) for line in written.split("\n")[:-1]]
     assert read == [
-        ["1767600001", r["sa"], r["sa"], r["da"], r["da"], r["d"], r["b"], r["key"], r["key"], r["e"], r["e"]]
-        + [item.message.apns_id]
-        for r, item in zip(rows, items, strict=True)
+        ["1767600001", *(r[key] for key in ("sa", "sa", "da", "da", "d", "b", "key", "key", "e", "e")), uuid]
+        for r, uuid in zip(rows, [item.message.apns_id for item in items], strict=True)
     ]
 
 
