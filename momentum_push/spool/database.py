@@ -15,6 +15,7 @@ Counts come from triggers and not from this file, so no statement can forget the
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -140,8 +141,10 @@ class Database:
             self._write(change)
             self._connection.execute("COMMIT")
         except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
-            self._roll_back()
+            self._queue_ids.clear()  # some may have been made in this transaction
             raise self._translate(error) from error
+        finally:
+            self._roll_back()
 
     def probe(self, now: float) -> None:
         """Write a little, to see whether the disk takes it."""
@@ -233,7 +236,7 @@ class Database:
         cursor = self._select(statement, values)
         try:
             for number, group, binding, domain, *columns in cursor:
-                yield _row(number, QueueKey(group, binding, domain), *columns)
+                yield Row(number, QueueKey(group, binding, domain), *columns)
         except sqlite3.Error as error:
             raise self._translate(error) from error
         finally:
@@ -316,10 +319,10 @@ class Database:
         return known
 
     def _roll_back(self) -> None:
-        """Undo the transaction; SQLite has done so itself after some errors."""
-        self._queue_ids.clear()
+        """Undo a transaction that is still open; after some errors SQLite has done so itself."""
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._connection.execute("ROLLBACK")
 
     # Opening
 
@@ -388,24 +391,6 @@ class Database:
                 f"or move the file aside to start with an empty spool"
             )
         return SpoolError(f'spool: "{self._path}": {error}; see that the disk works and can be written')
-
-
-def _row(
-    number: int,
-    queue: QueueKey,
-    lane: int,
-    due: float,
-    attempts: int,
-    first: int,
-    last: int,
-    oldest: float,
-    count: int,
-    remaining: int,
-    progress: bytes,
-    body: bytes,
-) -> Row:
-    """Read one line of `_READ`."""
-    return Row(number, queue, lane, due, attempts, first, last, oldest, count, remaining, progress, body)
 
 
 def _slices(items: list[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:

@@ -126,7 +126,8 @@ class SqliteSpool:
         self._number = meta.number
         self._futures: dict[Operation, asyncio.Future[None]] = {}
         self._budget = ByteBudget(MAX_PENDING_BYTES)
-        self._is_closed = False
+        self._is_closed = False  # takes no more calls
+        self._is_closing = False  # close() was called; the writer may end before that, by a fault
         self._last_report = asyncio.Event()
         self._sequences = Sequences(meta.sequence)
         self._writer = Writer(place, database, clock, self._from_writer, probe_interval_s)
@@ -203,9 +204,9 @@ class SqliteSpool:
         Raises:
             SpoolError: the disk did not answer within CLOSE_DEADLINE_S; what was acknowledged is safe.
         """
-        if self._is_closed:
+        if self._is_closing:
             return
-        self._is_closed = True
+        self._is_closing = self._is_closed = True
         self._budget.close()
         self._writer.stop()
         try:

@@ -25,6 +25,7 @@ at most, where a million tokens would stop it for a third of a second.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -112,8 +113,8 @@ class Writer:
             while not self._is_stopping:
                 self._turn()
             self._retry_kept()
-        except Exception:
-            log.exception("spool_writer_failed")
+        except Exception as error:
+            _say("critical", "spool_writer_failed", error=repr(error))
             raise
         finally:
             self.is_writable = False
@@ -201,13 +202,13 @@ class Writer:
                 operation.encode()
                 encoded.append(operation)
             except SpoolError as error:
-                log.error("spool_operation_refused", error=str(error))
+                _say("error", "spool_operation_refused", error=str(error))
                 self._tell([(operation, error)])
         return encoded
 
     def _one_by_one(self, operations: list[Operation], cause: BadRow) -> None:
         """Rule 4. When the disk fails meanwhile the rest is postponed: marks must stay in their order."""
-        log.error("spool_operation_refused", error=str(cause), among=len(operations))
+        _say("error", "spool_operation_refused", error=str(cause), among=len(operations))
         for position, operation in enumerate(operations):
             try:
                 self._apply([operation])
@@ -220,7 +221,7 @@ class Writer:
     def _suspend(self, error: SpoolError) -> None:
         """Rule 1: no more appends; make room when that is what lacks."""
         if self.is_writable:
-            log.error("spool_suspended", error=str(error))
+            _say("error", "spool_suspended", error=str(error))
         self.is_writable = False
         self._cause = error
         self._try_at = time.monotonic() + self._probe_interval_s
@@ -238,7 +239,7 @@ class Writer:
         except BadRow as error:
             self._one_by_one(operations, error)
         except SpoolError as error:
-            log.warning("spool_settle_kept", operations=len(operations), error=str(error))
+            _say("warning", "spool_settle_kept", operations=len(operations), error=str(error))
             self._kept = operations
         return not self._kept
 
@@ -246,7 +247,7 @@ class Writer:
         """Rule 3: see whether the disk takes writes again."""
         self._try_at = time.monotonic() + self._probe_interval_s
         if self._retry_kept() and self._attempt(self._folder.hold_reserve) and self._attempt(self._probe):
-            log.info("spool_writable_again")
+            _say("info", "spool_writable_again")
             self.is_writable = True
 
     def _probe(self) -> None:
@@ -267,10 +268,16 @@ class Writer:
         try:
             action()
         except (SpoolError, OSError) as error:
-            log.warning("spool_attempt_failed", action=action.__name__.strip("_"), error=str(error))
+            _say("warning", "spool_attempt_failed", action=action.__name__.strip("_"), error=str(error))
             return False
         return True
 
     def _tell(self, outcomes: Sequence[tuple[Operation, SpoolError | None]]) -> None:
         if outcomes:
             self._report(Report(outcomes))
+
+
+def _say(level: str, event: str, **values: object) -> None:
+    """Write a diagnostic line; when it would go to the very disk that is full, do without it."""
+    with contextlib.suppress(OSError):
+        getattr(log, level)(event, **values)
