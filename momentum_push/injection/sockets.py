@@ -22,12 +22,12 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from momentum_push.errors import ConfigError, Place, Problem
 
-__all__ = ["close_sockets", "open_sockets", "server_tls", "validate_tls"]
+__all__ = ["close_sockets", "open_sockets", "server_tls", "unlink_sockets", "validate_tls"]
 
 _PROBE_S = 1.0
 _NOWHERE = Place("configuration")
@@ -76,12 +76,19 @@ def open_sockets(listen: Listen) -> list[socket.socket]:
     return opened
 
 
-def close_sockets(sockets: list[socket.socket]) -> None:
-    """Close listening sockets; the path of a Unix socket goes with it."""
+def unlink_sockets(sockets: Iterable[socket.socket]) -> None:
+    """Remove the paths of Unix sockets, before whoever owns the sockets closes them."""
     for listening in sockets:
         if listening.family == socket.AF_UNIX and listening.fileno() >= 0:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(listening.getsockname())
+
+
+def close_sockets(sockets: Iterable[socket.socket]) -> None:
+    """Close listening sockets that nobody serves; the path of a Unix socket goes with it."""
+    sockets = list(sockets)
+    unlink_sockets(sockets)
+    for listening in sockets:
         listening.close()
 
 

@@ -105,6 +105,10 @@ class Listen:
             for network, values in (peers or {}).items()
         ]
 
+    def base(self) -> View:
+        """The options of clients in no peer stanza."""
+        return self._own
+
     def inbound(self, ip: str | None) -> View:
         """The options for a client address."""
         if ip is not None:
