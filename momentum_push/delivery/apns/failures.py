@@ -55,7 +55,7 @@ def explain_loss(where: str, error: Exception | None) -> ConnectFailed:
     """Translate the loss of a connection that was through with TLS but had not heard SETTINGS yet."""
     if isinstance(error, ssl.SSLError):
         return _explain_tls(where, error)
-    text = f"{where}: the peer closed the connection before it said anything; {_PORT_FIX}"
+    text = f"{where}: the peer closed the connection before it said anything; {_SILENT_FIX}"
     return ConnectFailed(text, stage=STAGE_READING)
 
 
@@ -82,6 +82,7 @@ def no_http2(where: str, protocol: str | None) -> ConnectFailed:
     return ConnectFailed(f"{where}: the peer speaks {spoken}, not HTTP/2; {fix}", stage=STAGE_TLS)
 
 
+_SILENT_FIX = "check the credential, and host and port in routes"
 _PORT_FIX = "check host and port in routes"
 _CONNECT_FIXES = {
     errno.ECONNREFUSED: _PORT_FIX,
