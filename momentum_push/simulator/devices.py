@@ -59,7 +59,10 @@ class Devices:
             self._whole[row.token] = row
 
     def find(self, token: str) -> Device:
-        """Return the row of a token (lower case): the whole token's first, then the longest prefix's."""
+        """Return the row of a token: the whole token's first, then the longest prefix's."""
+        if not self._whole and not self._prefixes:
+            return LIVE
+        token = token.lower()
         row = self._whole.get(token)
         if row is not None:
             return row
@@ -72,6 +75,7 @@ class Devices:
         """Whether a push at `now` comes too soon after the one before; one that does not is counted."""
         if not device.rate:
             return False
+        token = token.lower()
         if now < self._free_at.get(token, 0.0):
             return True
         self._free_at[token] = now + 1.0 / device.rate

@@ -402,7 +402,7 @@ def _goaway(values: Any) -> GoAway | None:
     if not isinstance(values, dict):
         return GoAway() if values else None
     names = {"graceful": "is_graceful", "twice": "is_twice", "notice": "notice_s"}
-    settings: dict[str, Any] = {names.get(key, key): value for key, value in values.items()}
+    settings: dict[str, Any] = {names.get(str(key), str(key)): value for key, value in values.items()}
     return GoAway(**settings)
 
 

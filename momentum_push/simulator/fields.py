@@ -10,16 +10,17 @@ steps when they are first met:
 
 from functools import lru_cache
 
-from hpack import HeaderTuple, HPACKDecodingError, OversizedHeaderListError
+from hpack import HPACKDecodingError, OversizedHeaderListError
 from hpack.hpack import Decoder
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
 
 __all__ = ["QuickDecoder", "huffman"]
 
 _ENTRY_COST = 32  # RFC 7541 section 4.1
-_LONG = 96  # a longer string is a provider token, and comes again
+_REMEMBERED = 4096  # provider tokens, topics, popular device tokens
 _MAX_INTEGER_BYTES = 5
 
+Field = tuple[bytes, bytes]
 _Step = tuple[int, bytes, bool]
 _steps: dict[int, _Step] = {}
 """By state * 256 + byte; at most 65,536 of them."""
@@ -28,22 +29,22 @@ _steps: dict[int, _Step] = {}
 class QuickDecoder(Decoder):
     """A drop-in for hpack's decoder, `raw` only: names and values are bytes."""
 
-    def decode(self, data: bytes, raw: bool = False) -> list[HeaderTuple]:
-        """Return the fields of a header block, in order.
+    def decode(self, data: bytes, raw: bool = False) -> list[Field]:  # type: ignore[override]
+        """Return the fields of a header block, in order; plain pairs, where hpack's are marked ones.
 
         Raises:
             HPACKDecodingError: not HPACK; the connection cannot go on.
             OversizedHeaderListError: more than `max_header_list_size`, counted as RFC 9113 6.5.2 does.
         """
         data = bytes(data)
-        fields: list[HeaderTuple] = []
+        fields: list[Field] = []
         at, end, inflated = 0, len(data), 0
         table = self.header_table
         while at < end:
             first = data[at]
             if first & 0x80:  # indexed
                 index, at = (first & 0x7F, at + 1) if first != 0xFF else _integer(data, at, 7)
-                name, value = table.get_by_index(index)
+                field = table.get_by_index(index)
             elif first & 0xE0 == 0x20:  # a new table size
                 if fields:
                     raise HPACKDecodingError("table size update not at the start of the block")
@@ -58,35 +59,29 @@ class QuickDecoder(Decoder):
                 else:
                     name, at = _string(data, at)
                 value, at = _string(data, at)
+                field = (name, value)
                 if is_indexing:
                     table.add(name, value)
-            fields.append(HeaderTuple(name, value))
-            inflated += len(name) + len(value) + _ENTRY_COST
+            fields.append(field)
+            inflated += len(field[0]) + len(field[1]) + _ENTRY_COST
             if inflated > self.max_header_list_size:
                 raise OversizedHeaderListError(f"header list of more than {self.max_header_list_size} bytes")
         self._assert_valid_table_size()
         return fields
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def huffman(data: bytes) -> bytes:
     """Decode a Huffman-coded string (RFC 7541 section 5.2)."""
-    return _remembered(data) if len(data) > _LONG else _walk(data)
-
-
-def _walk(data: bytes) -> bytes:
     state, may_end = 0, True
     emitted = []
     steps = _steps
     for byte in data:
-        step = steps.get(state << 8 | byte) or _join(state, byte)
-        state, text, may_end = step
+        state, text, may_end = steps.get(state << 8 | byte) or _join(state, byte)
         emitted.append(text)
     if not may_end:
         raise HPACKDecodingError("incomplete Huffman string")
     return b"".join(emitted)
-
-
-_remembered = lru_cache(maxsize=256)(_walk)
 
 
 def _join(state: int, byte: int) -> _Step:

@@ -27,6 +27,7 @@ from h2.events import Event
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 from h2.utilities import HeaderValidationFlags, validate_headers
+from hpack import HeaderTuple
 from hyperframe.frame import GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from momentum_push.simulator.fields import QuickDecoder
@@ -112,23 +113,23 @@ class ServerSide(H2Connection):
         self.streams[stream].outbound_flow_control_window -= size
 
 
-def check_fields(fields: Sequence[tuple[bytes, bytes]]) -> str:
+def check_fields(names: tuple[bytes, ...], values: Sequence[bytes]) -> str:
     """Return what is wrong with the header fields of a request (RFC 9113 section 8), empty for nothing.
 
     The names are h2's to check, and clients send the same ones again and again; values are held against
     the three bytes that must not stand in them.
     """
-    joined = b"\n".join([value for _, value in fields])
-    if joined.count(b"\n") >= len(fields) or b"\r" in joined or b"\0" in joined:
+    joined = b"\n".join(values)
+    if joined.count(b"\n") >= len(values) or b"\r" in joined or b"\0" in joined:
         return "header value with CR, LF or NUL"
-    return _check_names(tuple(name for name, _ in fields))
+    return _check_names(names)
 
 
 @lru_cache(maxsize=256)
 def _check_names(names: tuple[bytes, ...]) -> str:
     values = {b":method": b"POST", b":path": b"/", b":scheme": b"https", b"te": b"trailers"}
     try:
-        for _ in validate_headers([(name, values.get(name, b"x")) for name in names], _REQUEST):
+        for _ in validate_headers([HeaderTuple(name, values.get(name, b"x")) for name in names], _REQUEST):
             pass
     except ProtocolError as error:
         return f"{type(error).__name__}: {error}"

@@ -4,8 +4,9 @@ Values only; what is right and wrong about them is said in `rules`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from momentum_push.simulator.certificates import ProviderCertificate
@@ -59,11 +60,12 @@ class Request:
     collapse_id: str | None = None
     has_repeated_header: bool = False
     body: bytes = b""
+    token: str = field(init=False)
+    """What stands in the path behind `/3/device/`; empty when nothing does."""
 
-    @property
-    def token(self) -> str:
-        """What stands in the path behind `/3/device/`; empty when nothing does."""
-        return self.path[len(DEVICE_PATH) + 1 :] if self.path.startswith(DEVICE_PATH + "/") else ""
+    def __post_init__(self) -> None:
+        path = self.path
+        self.token = path[len(DEVICE_PATH) + 1 :] if path.startswith(DEVICE_PATH + "/") else ""
 
     @property
     def sound_message_id(self) -> str:
@@ -72,30 +74,44 @@ class Request:
         return given if given is not None and _UUID.fullmatch(given) else ""
 
 
-_HEADERS = {
-    b":method": "method",
-    b":path": "path",
-    b"authorization": "authorization",
-    b"apns-id": "message_id",
-    b"apns-topic": "topic",
-    b"apns-push-type": "push_type",
-    b"apns-priority": "priority",
-    b"apns-expiration": "expiration",
-    b"apns-collapse-id": "collapse_id",
-}
+_HEADERS = (  # in the order of Request's attributes
+    b":method",
+    b":path",
+    b"authorization",
+    b"apns-id",
+    b"apns-topic",
+    b"apns-push-type",
+    b"apns-priority",
+    b"apns-expiration",
+    b"apns-collapse-id",
+)
 
 
-def read_request(headers: Iterable[tuple[bytes, bytes]]) -> Request:
+def read_request(names: tuple[bytes, ...], values: Sequence[bytes]) -> Request:
     """Gather a request from its header fields; of a repeated one the last counts."""
-    request = Request()
-    seen = set()
-    for name, value in headers:
-        attribute = _HEADERS.get(name)
-        if attribute is not None:
-            request.has_repeated_header |= attribute in seen
-            seen.add(attribute)
-            setattr(request, attribute, value.decode("latin-1"))
-    return request
+    has_repeated, places = _layout(names)
+    given = [None if place is None else values[place].decode("latin-1") for place in places]
+    method, path, authorization, message_id, topic, push_type, priority, expiration, collapse_id = given
+    return Request(
+        method or "",
+        path or "",
+        authorization,
+        message_id,
+        topic,
+        push_type,
+        priority,
+        expiration,
+        collapse_id,
+        has_repeated,
+    )
+
+
+@lru_cache(maxsize=256)
+def _layout(names: tuple[bytes, ...]) -> tuple[bool, tuple[int | None, ...]]:
+    """Return where each header stands among `names`, and whether one of them does so twice."""
+    last = {name: place for place, name in enumerate(names)}
+    has_repeated = any(names.count(name) > 1 for name in names if name in _HEADERS or name[:5] == b"apns-")
+    return has_repeated, tuple(last.get(name) for name in _HEADERS)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from momentum_push.simulator.devices import Devices, State
+from momentum_push.simulator.devices import Device, Devices, State
 from momentum_push.simulator.provider import ProviderToken, read_authorization
 from momentum_push.simulator.request import ACCEPTED, DEVICE_PATH, Peer, Policy, Request, Verdict
 
@@ -51,7 +51,8 @@ class _Case:
     policy: Policy
     devices: Devices
     now: float
-    credential: ProviderToken | None = None
+    credential: ProviderToken | None
+    device: Device
 
     @property
     def uses_token(self) -> bool:
@@ -71,7 +72,8 @@ class Step(NamedTuple):
 
 def judge(request: Request, peer: Peer, policy: Policy, devices: Devices, now: float) -> Verdict:
     """Decide on a request, and note on `peer` what the connection learned from it."""
-    case = _Case(request, peer, policy, devices, now, _read_credential(request, peer, policy))
+    credential = _read_credential(request, peer, policy)
+    case = _Case(request, peer, policy, devices, now, credential, devices.find(request.token))
     checks, proof = _checks(policy.order or ORDERS[policy.profile])
     verdict, place = ACCEPTED, len(checks)
     for number, check in enumerate(checks):
@@ -264,19 +266,19 @@ def _token_form(case: _Case) -> Verdict | None:
 
 
 def _token_environment(case: _Case) -> Verdict | None:
-    device = case.devices.find(case.request.token.lower())
+    device = case.device
     return None if device.environment in ("", case.policy.environment) else Verdict(400, "BadDeviceToken")
 
 
 def _token_topic(case: _Case) -> Verdict | None:
-    device = case.devices.find(case.request.token.lower())
+    device = case.device
     if not device.topics or _named_topic(case) in device.topics:
         return None
     return Verdict(400, "DeviceTokenNotForTopic")
 
 
 def _token_alive(case: _Case) -> Verdict | None:
-    device = case.devices.find(case.request.token.lower())
+    device = case.device
     if device.state is State.LIVE or case.now < device.since:
         return None
     reason = "Unregistered" if device.state is State.DEAD else "ExpiredToken"
@@ -284,9 +286,7 @@ def _token_alive(case: _Case) -> Verdict | None:
 
 
 def _token_rate(case: _Case) -> Verdict | None:
-    token = case.request.token.lower()
-    device = case.devices.find(token)
-    if case.devices.is_over_rate(device, token, case.now):
+    if case.devices.is_over_rate(case.device, case.request.token, case.now):
         return Verdict(429, "TooManyRequests")
     return None
 

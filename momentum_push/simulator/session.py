@@ -174,8 +174,9 @@ class Session:
         number = event.stream_id
         self._highest = max(self._highest, number)
         self._row.requests += 1
-        problem = check_fields(event.headers)
-        stream = Stream(number, read_request(event.headers))
+        names, values = zip(*event.headers, strict=True)
+        problem = check_fields(names, values)
+        stream = Stream(number, read_request(names, values))
         if problem:
             self._row.violation = problem
             self._refuse(stream, _PROTOCOL_ERROR, "violation")
