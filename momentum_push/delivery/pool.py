@@ -94,6 +94,11 @@ class Pool:
         return sum(connection.in_flight for connection in self.connections)
 
     @property
+    def opening(self) -> int:
+        """Connections that are being made."""
+        return len(self._opening)
+
+    @property
     def is_suspended(self) -> bool:
         """Whether the credential is in doubt."""
         return self._accusations >= SUSPECT

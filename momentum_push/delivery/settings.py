@@ -159,11 +159,11 @@ class SettingsReader:
     def problems(self) -> list[Problem]:
         """Return what is wrong with any queue that the configuration names, each thing once."""
         found: dict[Problem, None] = {}
-        for key in self.keys():
+        for key in self.queues():
             found.update(dict.fromkeys(self.read(key)[1]))
         return list(found)
 
-    def keys(self) -> list[QueueKey]:
+    def queues(self) -> list[QueueKey]:
         """Return the queues that the configuration names: apn domains by bindings."""
         domains = [domain for domain in self._config.domains() if self._config.is_apn(domain)]
         bindings = self._config.bindings()

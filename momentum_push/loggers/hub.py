@@ -97,6 +97,17 @@ class Loggers:
         """Open all files by name again; a file that cannot be opened goes on being written as it was."""
         _each([sink.reopen for sink in self._sinks.all()])
 
+    def take_over(self, other: "Loggers") -> None:
+        """Write through the loggers of `other` from now on, and close those that were here.
+
+        Raises:
+            LogError: files that still owe records; nothing was changed, try again when they do not.
+        """
+        self.retry()
+        before = Loggers(self.loggers, self._sinks)
+        self.loggers, self._sinks, self._slots = other.loggers, other._sinks, {}
+        before.close()
+
     def close(self) -> None:
         """Write what is left and close all files; LogError when records are lost."""
         _each([*(logger.close for logger in self.loggers), *(sink.close for sink in self._sinks.all())])

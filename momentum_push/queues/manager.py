@@ -57,15 +57,28 @@ class Pages(Protocol):
 
 
 class QueueManager:
-    """The queues, by key; `on_due` is called with a queue that has something to deliver."""
+    """The queues, by key.
+
+    Args:
+        pages: the spool.
+        on_due: called with a queue that has something to deliver.
+        max_resident: `max_resident_messages`; 0: no limit.
+        alarm: called with the time (epoch seconds) at which `wake` should be called, when it changes.
+    """
 
     def __init__(
-        self, pages: Pages, clock: Clock, on_due: Callable[[Queue], None], max_resident: int = 32768
+        self,
+        pages: Pages,
+        clock: Clock,
+        on_due: Callable[[Queue], None],
+        max_resident: int = 32768,
+        alarm: Callable[[float], None] = lambda when: None,
     ) -> None:
         self._pages = pages
         self._clock = clock
         self._on_due = on_due
         self._max_resident = max_resident
+        self._alarm = alarm
         self._queues: dict[QueueKey, Queue] = {}
         self._wakes: list[tuple[float, QueueKey]] = []
         self._next_wake: dict[QueueKey, float] = {}
@@ -147,6 +160,8 @@ class QueueManager:
         if when < self._next_wake.get(key, float("inf")):
             self._next_wake[key] = when
             heapq.heappush(self._wakes, (when, key))
+            if self._wakes[0] == (when, key):
+                self._alarm(when)
 
     def next_wake(self) -> float | None:
         """Return when `wake` has something to do; None: nothing waits."""
@@ -160,6 +175,8 @@ class QueueManager:
             key = heapq.heappop(self._wakes)[1]
             del self._next_wake[key]
             self.look(self._queues[key])
+        if when is not None:
+            self._alarm(when)
 
     def _start_page(self, queue: Queue, number: int, lane: Lane) -> None:
         mark = (queue.key, number)

@@ -1,0 +1,351 @@
+"""The daemon: makes every object, joins them, and takes them down in reverse.
+
+    start    records ─► spool ─► queues, delivery ─► intake ─► doors ─► recall what the spool holds
+    stop     doors shut ─► intake's last commit ─► answers that are due ─► spool ─► records
+
+Rooms on one row meet here alone: HTTP shows what `exposition` renders through callables it is given,
+intake hands stored lists to the queues through one, and so on. The order of stopping keeps the
+promises: what was acknowledged is on disk, what was answered has its record before it leaves the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from momentum_push.clock import Clock, SystemClock
+from momentum_push.config import Config, load
+from momentum_push.daemon.checks import read_reasons, validate
+from momentum_push.daemon.status import queue_statuses
+from momentum_push.delivery.manager import Delivery
+from momentum_push.delivery.settings import SettingsReader
+from momentum_push.errors import ConfigError, LogError, Place, Problem
+from momentum_push.exposition import Snapshot, Summary, mailq, render
+from momentum_push.exposition.stats import MAILQ_LIMIT
+from momentum_push.injection import Intake, Routing
+from momentum_push.injection.doors import Doors
+from momentum_push.injection.http import Views
+from momentum_push.loggers import Loggers
+from momentum_push.loggers import build as build_loggers
+from momentum_push.loggers.diagnostics import on_error
+from momentum_push.message import MessageList, QueueKey
+from momentum_push.message.ids import first_sequence, hex_id
+from momentum_push.meters import Meters
+from momentum_push.queues import Queue, QueueManager
+from momentum_push.spool import SqliteSpool, open_sqlite
+
+__all__ = ["Daemon"]
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter: the spool's writer must get its turns beside a busy loop."""
+
+TICK_S = 1.0
+LONGEST_ALARM_S = 60.0
+"""Wall clocks jump; no timer trusts one for longer."""
+
+_FIXED = ("spoolbase", "spool_mode", "force_fsync", "receivers", "pidfile", "log_hires_timestamp")
+"""Global options that a reload cannot change."""
+
+log = structlog.get_logger()
+
+
+class Daemon:
+    """One running daemon; `start`, `stop`, and between them `reload` and `reopen_logs`.
+
+    Raises (from `start`):
+        ConfigError: what `check` would say, and sockets, folders and files that cannot be opened.
+        SpoolError: the spool cannot be used.
+    """
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.meters = Meters()
+        self.receptions: Counter[QueueKey] = Counter()
+        self._started_at = self.clock.monotonic()
+        self._conn_numbers = itertools.count(first_sequence(self.clock.now()))
+        self._summary = Summary(self.meters, self._started_at)
+        self._is_started = False
+        self._is_stopping = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._forget_panics: Callable[[], None] = _nothing
+        self._pidfile: Path | None = None
+        self.records: Loggers
+        self.spool: SqliteSpool
+        self.queues: QueueManager
+        self.delivery: Delivery
+        self.intake: Intake
+        self.doors: Doors
+
+    def __repr__(self) -> str:
+        return f"<Daemon {self.status_line()}>"
+
+    # ── start and stop ───────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Build everything and open the doors."""
+        self._refuse_errors(validate(self.config, self.clock))
+        for problem in self.config.warnings:
+            log.warning("configuration_warning", problem=str(problem))
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self.records = build_loggers(self.config)
+        self._forget_panics = on_error(self._panic)
+        try:
+            await self._open_spool()
+        except BaseException:
+            self._close_records()
+            raise
+        try:
+            await self._open_ways()
+        except BaseException:
+            await self.delivery.stop(0.0)
+            await self.spool.close()
+            self._close_records()
+            raise
+        self._write_pidfile()
+        self._is_started = True
+        log.info("started", configuration=str(self.config.path), pid=os.getpid(), **self.doors.addresses())
+
+    async def stop(self) -> None:
+        """Close the doors, wait up to `drain_timeout` for answers that are due, commit, let go."""
+        if not self._is_started or self._is_stopping:
+            return
+        self._is_stopping = True
+        drain_s = float(self.config.glob["drain_timeout"])
+        log.info(
+            "stopping",
+            drain_timeout=drain_s,
+            in_flight=sum(pool.in_flight for pool in self.delivery.pools.values()),
+        )
+        await self.doors.stop(drain_s)
+        await self.intake.close()
+        await self.delivery.stop(drain_s)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.spool.close()
+        if self._pidfile is not None:
+            self._pidfile.unlink(missing_ok=True)
+        log.info("stopped")
+        self._close_records()
+
+    async def reload(self) -> None:
+        """Read the configuration again and go by it; on any error nothing changes (momentum.md 1.9)."""
+        try:
+            config = load(self.config.path)
+            self._refuse_errors(validate(config, self.clock))
+            records = build_loggers(config)
+            try:
+                await self.doors.reload(config)
+                self.records.take_over(records)
+            except (ConfigError, LogError):
+                records.close()
+                raise
+        except (ConfigError, LogError) as error:
+            log.error("reload_failed", problems=str(error).splitlines())
+            return
+        for problem in config.warnings + self._fixed_changes(config):
+            log.warning("configuration_warning", problem=str(problem))
+        self.config = config
+        reader = self._reader(config)
+        self.intake.routing = Routing(config, reader.rules)
+        self.queues.set_max_resident(config.glob["max_resident_messages"])
+        self.delivery.configure(reader, read_reasons(config))
+        log.info("reloaded", configuration=str(config.path))
+
+    def reopen_logs(self) -> None:
+        """Open all log files by name again, after they were rotated."""
+        try:
+            self.records.reopen()
+        except LogError as error:
+            log.error("reopen_logs_failed", error=str(error))
+        else:
+            log.info("logs_reopened")
+
+    # ── looking in ───────────────────────────────────────────────────────────────────────────────
+
+    def snapshot(self) -> Snapshot:
+        """Return all gauges of this moment."""
+        now = self.clock.now()
+        statuses = queue_statuses(self.queues.all(), self.delivery.pools, self.receptions, self.meters, now)
+        return Snapshot(
+            queues=statuses,
+            spool_bytes=self.spool.bytes_used,
+            uptime_s=self.clock.monotonic() - self._started_at,
+            is_ready=self.is_ready()[0],
+            is_writable=self.spool.is_writable and self.records.is_writable,
+            inbound_sessions=dict(self.meters.inbound_sessions),
+            log_bytes_pending=self.records.pending,
+        )
+
+    def is_ready(self) -> tuple[bool, str]:
+        """Whether messages are taken, and if not, why."""
+        if self._is_stopping:
+            return False, "the daemon is stopping"
+        if not self.spool.is_writable:
+            return False, "the spool cannot be written; make room on its disk"
+        return self.intake.is_ready, "" if self.intake.is_ready else "the intake is closed"
+
+    def status_line(self) -> str:
+        """Return one line for systemd's status."""
+        if not self._is_started:
+            return "starting"
+        snapshot = self.snapshot()
+        figures = self._summary.render(snapshot, self.clock.monotonic())
+        return (
+            f"active {snapshot.active}, delayed {snapshot.delayed}, "
+            f"in {figures['ReceptionRate']:.0f}/s, out {figures['DeliveryRate']:.0f}/s, "
+            f"{snapshot.outbound_connections} connections"
+        )
+
+    # ── inside ───────────────────────────────────────────────────────────────────────────────────
+
+    async def _open_spool(self) -> None:
+        glob = self.config.glob
+        self.spool = await open_sqlite(
+            Path(glob["spoolbase"]),
+            mode=glob["spool_mode"],
+            force_fsync=glob["force_fsync"],
+            meters=self.meters,
+            clock=self.clock,
+        )
+
+    async def _open_ways(self) -> None:
+        """Build what lies between spool and sockets, then open the sockets."""
+        config = self.config
+        reader = self._reader(config)
+        self.queues = QueueManager(
+            self.spool, self.clock, self._on_due, config.glob["max_resident_messages"], self._set_alarm
+        )
+        self.delivery = Delivery(
+            reader=reader,
+            table=read_reasons(config),
+            queues=self.queues,
+            records=self.records,
+            spool=self.spool,
+            meters=self.meters,
+            clock=self.clock,
+            new_conn_id=self._new_conn_id,
+        )
+        self.intake = Intake(
+            routing=Routing(config, reader.rules),
+            store=self.spool,
+            records=self.records,
+            on_stored=self._on_stored,
+            meters=self.meters,
+            clock=self.clock,
+        )
+        self.doors = Doors(
+            intake=self.intake,
+            records=self.records,
+            meters=self.meters,
+            clock=self.clock,
+            views=self._views(),
+            new_conn_id=self._new_conn_id,
+        )
+        self.queues.recall(await self.spool.overview())
+        await self.doors.start(config)
+        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+
+    def _views(self) -> Views:
+        return Views(
+            metrics=lambda: render(self.meters, self.snapshot()),
+            summary=lambda: self._summary.render(self.snapshot(), self.clock.monotonic()),
+            reset_summary=lambda: self._summary.reset(self.clock.monotonic()),
+            mailq=self._mailq,
+            is_ready=self.is_ready,
+        )
+
+    def _mailq(self, domain: str | None, binding: str | None, limit: int | None) -> Mapping[str, Any]:
+        return mailq(
+            self.snapshot().queues, domain or "", binding or "", MAILQ_LIMIT if limit is None else limit
+        )
+
+    def _reader(self, config: Config) -> SettingsReader:
+        return SettingsReader(config, self.clock, self._on_mint)
+
+    def _on_mint(self, key_id: str) -> None:
+        self.meters.provider_token_mints[key_id] += 1
+
+    def _on_due(self, queue: Queue) -> None:
+        self.delivery.on_due(queue)
+
+    def _on_stored(self, lists: Sequence[MessageList]) -> None:
+        for batch in lists:
+            self.receptions[batch.home.queue] += len(batch.messages)
+        self.queues.add(lists)
+
+    def _new_conn_id(self) -> str:
+        return hex_id(next(self._conn_numbers))
+
+    def _set_alarm(self, when: float) -> None:
+        """Wake the queues at `when` (epoch seconds)."""
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = min(LONGEST_ALARM_S, max(0.0, when - self.clock.now()))
+        self._timer = asyncio.get_running_loop().call_later(wait, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.queues.wake(self.clock.now())
+
+    async def _tick(self) -> None:
+        """Once a second: heartbeats, what logs still owe, samples for the rates."""
+        while True:
+            try:
+                self.records.tick(self.clock.now())
+            except LogError as error:
+                log.error("log_write_failed", error=str(error))
+            self._summary.sample(self.clock.monotonic())
+            await asyncio.sleep(TICK_S)
+
+    def _panic(self, module: str, text: str) -> None:
+        self.records.panic(self.clock.now(), module, text)
+
+    def _close_records(self) -> None:
+        self._forget_panics()
+        try:
+            self.records.close()
+        except LogError as error:
+            log.error("log_write_failed", error=str(error))
+
+    def _write_pidfile(self) -> None:
+        path = self.config.glob["pidfile"]
+        if path:
+            self._pidfile = Path(path)
+            self._pidfile.write_text(f"{os.getpid()}\n")
+
+    def _fixed_changes(self, config: Config) -> list[Problem]:
+        """Return a warning for each changed option that needs a restart."""
+        return [
+            Problem(
+                config.glob.origin(option) or Place(str(config.path)),
+                f'"{option}" changed and takes effect at the next start',
+                "restart the daemon",
+                True,
+            )
+            for option in _FIXED
+            if config.glob[option] != self.config.glob[option]
+        ]
+
+    @staticmethod
+    def _refuse_errors(problems: Sequence[Problem]) -> None:
+        errors = [problem for problem in problems if not problem.is_warning]
+        if errors:
+            raise ConfigError(errors)
+        for problem in problems:
+            log.warning("configuration_warning", problem=str(problem))
+
+
+def _nothing() -> None:
+    """What is done before there is something to do."""

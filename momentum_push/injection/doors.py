@@ -1,0 +1,214 @@
+"""All listeners of a daemon: opened together, or not at all; reloaded and closed together.
+
+Sockets are opened before anything is served, so that an address in use is an error at start and
+nothing was accepted in vain. A reload opens what is new before it closes what is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from momentum_push.clock import Clock
+from momentum_push.config import Config, Listener, ListenScope
+from momentum_push.errors import Problem
+from momentum_push.injection import smtp
+from momentum_push.injection.auth import PasswordFiles, validate_passwords
+from momentum_push.injection.http import Views, build_app
+from momentum_push.injection.http_access import Gate
+from momentum_push.injection.http_server import HttpListener
+from momentum_push.injection.intake import Intake
+from momentum_push.injection.smtp import Sessions, SmtpListener
+from momentum_push.injection.sockets import close_sockets, open_sockets, validate_tls
+from momentum_push.loggers import Loggers
+from momentum_push.meters import Meters
+
+__all__ = ["Doors", "validate"]
+
+Opened = list[tuple[ListenScope, list[socket.socket]]]
+
+
+class Doors:
+    """The ways in: every `esmtp_listener` and every `http_listener`."""
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        records: Loggers,
+        meters: Meters,
+        clock: Clock,
+        views: Views,
+        new_conn_id: Callable[[], str],
+    ) -> None:
+        self._intake = intake
+        self._records = records
+        self._meters = meters
+        self._clock = clock
+        self._views = views
+        self._new_conn_id = new_conn_id
+        self._passwords = PasswordFiles()
+        self._sessions = Sessions()
+        self._smtp: dict[str, SmtpListener] = {}
+        self._http: HttpListener | None = None
+        self._sockets: dict[str, list[socket.socket]] = {}
+        """Listening sockets by address, `smtp :25` or `http :8081`."""
+
+    def __repr__(self) -> str:
+        return f"<Doors {', '.join(self._sockets) or 'none open'}>"
+
+    @property
+    def smtp_ports(self) -> list[int]:
+        """TCP ports on which SMTP is spoken."""
+        return self._ports("smtp ")
+
+    @property
+    def http_ports(self) -> list[int]:
+        """TCP ports on which HTTP is spoken."""
+        return self._ports("http ")
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Return the addresses in use, for diagnostics."""
+        return {
+            kind: [
+                _name(sock)
+                for address, socks in self._sockets.items()
+                if address.startswith(kind)
+                for sock in socks
+            ]
+            for kind in ("smtp", "http")
+        }
+
+    async def start(self, config: Config) -> None:
+        """Open every address of the configuration, then accept.
+
+        Raises:
+            ConfigError: an address or its TLS cannot be used; nothing is open then.
+        """
+        smtp_opened, http_opened = self._open_all(config)
+        self._http = HttpListener(self._app(config), self._clock, self._new_conn_id)
+        for stanza in config.listeners("esmtp_listener"):
+            await self._smtp_listener(stanza).start(smtp_opened[stanza.instance])
+        await self._http.start(http_opened)
+
+    async def reload(self, config: Config) -> None:
+        """Follow a new configuration: addresses that stay keep their sockets and connections.
+
+        Raises:
+            ConfigError: a new address or its TLS cannot be used; nothing was changed.
+        """
+        smtp_opened, http_opened = self._open_all(config)
+        assert self._http is not None
+        await self._http.reload(http_opened)
+        for stanza in config.listeners("esmtp_listener"):
+            listener = self._smtp_listener(stanza)
+            fresh = set(map(id, listener.reload(stanza)))
+            await listener.start([pair for pair in smtp_opened[stanza.instance] if id(pair[0]) in fresh])
+        kept = {stanza.instance for stanza in config.listeners("esmtp_listener")}
+        for instance in self._smtp.keys() - kept:
+            await self._smtp.pop(instance).stop(0.0)
+        self._forget(config)
+
+    async def stop(self, deadline_s: float) -> None:
+        """Shut every door; what is under way may finish within the deadline."""
+        stops = [listener.stop(deadline_s) for listener in self._smtp.values()]
+        if self._http is not None:
+            stops.append(self._http.stop(deadline_s))
+        await asyncio.gather(*stops)
+        self._sockets.clear()
+
+    def _open_all(self, config: Config) -> tuple[dict[str, Opened], Opened]:
+        """Open what is not open yet; on an error close what this call opened."""
+        fresh: list[str] = []
+        try:
+            smtp_opened = {
+                stanza.instance: self._open("smtp", stanza, fresh)
+                for stanza in config.listeners("esmtp_listener")
+            }
+            http_opened = [
+                pair
+                for stanza in config.listeners("http_listener")
+                for pair in self._open("http", stanza, fresh)
+            ]
+        except BaseException:
+            for address in fresh:
+                close_sockets(self._sockets.pop(address))
+            raise
+        return smtp_opened, http_opened
+
+    def _open(self, kind: str, stanza: Listener, fresh: list[str]) -> Opened:
+        opened: Opened = []
+        for listen in stanza.listens:
+            address = f"{kind} {listen.address}"
+            if address in self._sockets:
+                opened.append((listen, []))
+                continue
+            sockets = self._sockets[address] = open_sockets(listen)
+            fresh.append(address)
+            opened.append((listen, sockets))
+        return opened
+
+    def _forget(self, config: Config) -> None:
+        """Forget the addresses that a reload closed."""
+        kinds = (("smtp", "esmtp_listener"), ("http", "http_listener"))
+        kept = {
+            f"{kind} {listen.address}"
+            for kind, stanza in kinds
+            for listener in config.listeners(stanza)
+            for listen in listener.listens
+        }
+        for address in self._sockets.keys() - kept:
+            del self._sockets[address]
+
+    def _smtp_listener(self, stanza: Listener) -> SmtpListener:
+        listener = self._smtp.get(stanza.instance)
+        if listener is None:
+            listener = self._smtp[stanza.instance] = SmtpListener(
+                stanza,
+                intake=self._intake,
+                records=self._records,
+                meters=self._meters,
+                clock=self._clock,
+                new_id=self._new_conn_id,
+                sessions=self._sessions,
+                passwords=self._passwords,
+            )
+        return listener
+
+    def _app(self, config: Config) -> Gate:
+        return build_app(
+            intake=self._intake,
+            views=self._views,
+            meters=self._meters,
+            records=self._records,
+            clock=self._clock,
+            passwords=self._passwords,
+            dot_stuff=any(scope["dot_stuff"] for scope in config.modules("restinjector")),
+        )
+
+    def _ports(self, kind: str) -> list[int]:
+        return [
+            sock.getsockname()[1]
+            for address, sockets in self._sockets.items()
+            if address.startswith(kind)
+            for sock in sockets
+            if sock.family != socket.AF_UNIX
+        ]
+
+
+def validate(config: Config) -> list[Problem]:
+    """Say what is wrong with every listener; opens nothing."""
+    problems = smtp.validate(config)
+    for listener in config.listeners("http_listener"):
+        for listen in listener.listens:
+            scope = listen.inbound(None)
+            problems += validate_tls(scope)
+            if scope["enable_authentication"]:
+                problems += validate_passwords(scope, "authplainparameters")
+    return problems
+
+
+def _name(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return str(name) if sock.family == socket.AF_UNIX else f"{name[0]}:{name[1]}"
