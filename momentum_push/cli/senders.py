@@ -331,7 +331,7 @@ def encode_mail(push: Push, token: str | None) -> bytes:
         *inner,
         "",
     ]
-    body = payload if is_plain else base64.encodebytes(payload).rstrip()
+    body = payload if is_plain else base64.encodebytes(payload).rstrip().replace(b"\n", b"\r\n")
     lines = "\r\n".join(head).encode("utf-8", "replace")
     return b"\r\n".join([lines, body, f"--{boundary}--".encode(), b""])
 
