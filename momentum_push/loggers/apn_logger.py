@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from momentum_push.errors import Problem
-from momentum_push.loggers.columns import Batch
+from momentum_push.loggers.columns import Batch, Moment
 from momentum_push.loggers.file import Sink, Sinks, plain_path
 from momentum_push.loggers.macros import MARKERS, Format, FormatError, Macro, compile_format, table
 from momentum_push.loggers.records import Authentication, Rejection
@@ -68,7 +68,7 @@ class ApnLogger:
 
     def heartbeat(self, now: float) -> None:
         """Write a marker."""
-        self._sink.write(self._heartbeat.render(Batch([None], now)).encode(), is_droppable=True)
+        self._sink.write(self._heartbeat.render(Moment(now)).encode(), is_droppable=True)
 
     def reopen(self) -> None:
         """Open the file by name again."""

@@ -8,16 +8,16 @@ escaped here; that depends on where the format puts the value.
 
 from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, TypeVar
 
 from momentum_push.loggers import names
-from momentum_push.message import Disposition, Message, Part, QueueKey
+from momentum_push.message import Disposition, Home, Message, Part, QueueKey
 
 __all__ = [
     "STAGES",
     "Batch",
     "Column",
+    "Moment",
     "Receptions",
     "Texts",
     "apns_ids",
@@ -55,38 +55,43 @@ STAGES = {
 
 
 class Batch:
-    """A list of dispositions, and what several columns want to know about it, worked out once."""
+    """A list of dispositions, and what several columns want to know about it, worked out once.
+
+    At once and not when asked: every usual format asks for all of it, and asking costs more than a
+    short list does.
+    """
 
     def __init__(self, items: Sequence[Any], now: float) -> None:
         self.items = items
         self.now = now
+        self.messages = self._messages(items)
+        self.parts = [message.part for message in self.messages]
+        self.distinct_parts = {id(part): part for part in self.parts}
+        self.queues = _queues([message.home for message in self.messages])
 
-    @cached_property
-    def messages(self) -> Sequence[Message]:
-        return [item.message for item in self.items]
-
-    @cached_property
-    def parts(self) -> list[Part]:
-        return [message.part for message in self.messages]
-
-    @cached_property
-    def distinct_parts(self) -> dict[int, Part]:
-        return {id(part): part for part in self.parts}
-
-    @cached_property
-    def queues(self) -> list[QueueKey]:
-        """One queue for all when that is so: lists are settled connection by connection."""
-        homes = [message.home for message in self.messages]
-        queues = {home.queue for home in {id(home): home for home in homes}.values()}
-        return list(queues) if len(queues) == 1 else [home.queue for home in homes]
+    def _messages(self, items: Sequence[Any]) -> Sequence[Message]:
+        return [item.message for item in items]
 
 
 class Receptions(Batch):
     """A list of messages that just came in."""
 
-    @cached_property
-    def messages(self) -> Sequence[Message]:
-        return self.items
+    def _messages(self, items: Sequence[Any]) -> Sequence[Message]:
+        return items
+
+
+class Moment(Batch):
+    """What a heartbeat knows: the time, once."""
+
+    def __init__(self, now: float) -> None:
+        super().__init__((), now)
+        self.items = (None,)
+
+
+def _queues(homes: list[Home]) -> list[QueueKey]:
+    """Return the queue of each, or the one of all when that is so: answers come connection by connection."""
+    queues = {home.queue for home in {id(home): home for home in homes}.values()}
+    return list(queues) if len(queues) == 1 else [home.queue for home in homes]
 
 
 Column = Callable[[Batch], Texts]
@@ -94,6 +99,8 @@ Column = Callable[[Batch], Texts]
 
 def each(values: list[T], render: Callable[[T], str]) -> Texts:
     """Render every value, once per distinct one."""
+    if len(values) == 1:
+        return render(values[0])
     known = {value: render(value) for value in set(values)}
     return known[values[0]] if len(known) == 1 else [known[value] for value in values]
 

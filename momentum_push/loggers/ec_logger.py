@@ -127,7 +127,7 @@ class EcLogger:
 
     def heartbeat(self, now: float) -> None:
         """Write the markers of mainlog and rejectlog."""
-        self._write("mainlog", self._marker.render(c.Batch([None], now)), is_droppable=True)
+        self._write("mainlog", self._marker.render(c.Moment(now)), is_droppable=True)
         self._write("rejectlog", f"{self._stamp(now)}: Marker 1\n", is_droppable=True)
 
     def reopen(self) -> None:
@@ -139,7 +139,7 @@ class EcLogger:
         """The files are closed by who opened them, for loggers may share them."""
 
     def _stamp(self, now: float) -> str:
-        return self._time.render(c.Batch([None], now)).rstrip("\n")
+        return self._time.render(c.Moment(now)).rstrip("\n")
 
     def _write(self, log: str, text: str, is_droppable: bool = False) -> None:
         sink = self._sinks.get(log)

@@ -55,22 +55,18 @@ def line(value: str) -> str:
 
 def bare_texts(texts: str | list[str]) -> str | list[str]:
     """Escape a column (or the one text that all of it has) that stands between `@`."""
-    if isinstance(texts, str):
-        return bare(texts)
-    joined = "".join(texts)
+    joined = texts if isinstance(texts, str) else "".join(texts)
     if joined.isprintable() and "@" not in joined and "\\" not in joined and '"' not in joined:
         return texts
-    return _escape_distinct(texts, bare)
+    return bare(texts) if isinstance(texts, str) else _escape_distinct(texts, bare)
 
 
 def quoted_texts(texts: str | list[str]) -> str | list[str]:
     """Escape a column (or the one text that all of it has) that stands between quotes."""
-    if isinstance(texts, str):
-        return quoted(texts)
-    joined = "".join(texts)
+    joined = texts if isinstance(texts, str) else "".join(texts)
     if joined.isprintable() and '"' not in joined and "\\" not in joined:
         return texts
-    return _escape_distinct(texts, quoted)
+    return quoted(texts) if isinstance(texts, str) else _escape_distinct(texts, quoted)
 
 
 def _escape_distinct(texts: Iterable[str], escape: Callable[[str], str]) -> list[str]:

@@ -83,6 +83,15 @@ def test_rates_look_back_one_window_only() -> None:
     assert summary.render(Snapshot(), 600.0)["DeliveryRate"] == pytest.approx(10.0, abs=0.2)
 
 
+def test_samples_older_than_the_window_do_not_count() -> None:
+    meters = Meters()
+    summary = Summary(meters, 0.0)
+    meters.deliveries[QUEUE] += 1000
+    summary.sample(50.0)
+    meters.deliveries[QUEUE] += 30
+    assert summary.render(Snapshot(), 80.0)["DeliveryRate"] == 1.0
+
+
 def test_rates_without_samples_for_long_are_averages_since_the_last() -> None:
     meters = Meters()
     summary = Summary(meters, 0.0)
@@ -93,12 +102,12 @@ def test_rates_without_samples_for_long_are_averages_since_the_last() -> None:
 def test_a_reset_starts_all_counts_anew() -> None:
     meters = Meters()
     summary = Summary(meters, 0.0)
-    meters.deliveries[QUEUE] += 5
+    meters.deliveries[QUEUE] += 50
     summary.reset(10.0)
     meters.deliveries[QUEUE] += 1
     seen = summary.render(Snapshot(), 12.0)
     assert (seen["DeliveredMessages"], seen["DeliveryRate"], seen["StatisticsLastReset"]) == (1, 0.5, 2)
-    assert meters.deliveries[QUEUE] == 6
+    assert meters.deliveries[QUEUE] == 51
 
 
 def test_at_the_very_moment_of_a_reset_rates_are_zero() -> None:

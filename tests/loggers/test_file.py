@@ -13,8 +13,9 @@ from momentum_push.loggers.file import Sink, Sinks, plain_path
 class Disk:
     """`os.write` with room for so many bytes; a write that does not fit is short, the next one fails."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, most: int = 1000) -> None:
         self.room = room
+        self.most = most
         self.calls = 0
         self._write = os.write
         monkeypatch.setattr(os, "write", self.write)
@@ -23,7 +24,7 @@ class Disk:
         self.calls += 1
         if not self.room:
             raise OSError(28, "No space left on device")
-        written = self._write(fd, bytes(data[: self.room]))
+        written = self._write(fd, bytes(data[: min(self.room, self.most)]))
         self.room -= written
         return written
 
@@ -33,6 +34,13 @@ def test_a_list_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     disk = Disk(monkeypatch, 1000)
     sink.write(b"one\ntwo\nthree\n")
     assert disk.calls == 1
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = Sink(tmp_path / "log")
+    Disk(monkeypatch, 1000, most=3)
+    sink.write(b"one\ntwo\nthree\n")
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\nthree\n"
 
 

@@ -14,6 +14,16 @@ from tests.helpers.lists import NOW, message, messages
 from tests.helpers.records import Configuration, Scope, disposition, lines, rejection
 
 
+def test_a_file_that_fails_first_does_not_keep_the_next_from_writing(tmp_path: Path) -> None:
+    scopes = [
+        Scope("apn_logger", "bad", logfile="/dev/full"),
+        Scope("apn_logger", "good", logfile=str(tmp_path / "good")),
+    ]
+    with pytest.raises(LogError):
+        loggers.build(Configuration(apn_logger=scopes)).dispositions(NOW, [disposition()])
+    assert len(lines(tmp_path / "good")) == 1
+
+
 def two(tmp_path: Path, second: str, **options: Any) -> Loggers:
     """An apn_logger that works and one that writes to `second`."""
     scopes = [
@@ -118,6 +128,24 @@ def test_reopen_after_rename_starts_new_files(tmp_path: Path) -> None:
     hub.reopen()
     hub.dispositions(NOW, [disposition(), disposition()])
     assert [len(lines(tmp_path / name)) for name in ("good", "good.1", "second", "second.1")] == [2, 1, 2, 1]
+
+
+def test_loggers_of_a_new_configuration_take_over_without_losing_a_record(tmp_path: Path) -> None:
+    hub = two(tmp_path, str(tmp_path / "second"))
+    hub.dispositions(NOW, [disposition()])
+    hub.take_over(two(tmp_path, str(tmp_path / "third")))
+    hub.dispositions(NOW, [disposition()])
+    hub.close()
+    assert [len(lines(tmp_path / name)) for name in ("good", "second", "third")] == [2, 1, 1]
+
+
+def test_loggers_that_still_owe_records_are_not_taken_over(tmp_path: Path) -> None:
+    hub = two(tmp_path, "/dev/full")
+    with pytest.raises(LogError):
+        hub.dispositions(NOW, [disposition()])
+    with pytest.raises(LogError):
+        hub.take_over(two(tmp_path, str(tmp_path / "second")))
+    assert not hub.is_writable
 
 
 def test_disabled_loggers_are_not_made(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_push.loggers.columns import Batch
+from momentum_push.loggers.columns import Batch, Moment
 from momentum_push.loggers.macros import (
     DISPOSITIONS,
     MARKERS,
@@ -148,7 +148,7 @@ def test_an_unknown_namespace_is_an_error() -> None:
 
 
 def test_heartbeats_know_the_time_only() -> None:
-    assert compile_format("%t@M", MARKERS).render(Batch([None], NOW)) == "1767600000@M\n"
+    assert compile_format("%t@M", MARKERS).render(Moment(NOW)) == "1767600000@M\n"
     with pytest.raises(FormatError):
         compile_format("%i@M", MARKERS)
 
