@@ -17,8 +17,19 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
     check.py       looking at a spool that no daemon has open
 """
 
+from momentum_push.spool.check import at_rest, faults
 from momentum_push.spool.memory import Disk, MemorySpool
 from momentum_push.spool.seam import START, QueueCount, Spool
 from momentum_push.spool.sqlite import SqliteSpool, open_sqlite
 
-__all__ = ["START", "Disk", "MemorySpool", "QueueCount", "Spool", "SqliteSpool", "open_sqlite"]
+__all__ = [
+    "START",
+    "Disk",
+    "MemorySpool",
+    "QueueCount",
+    "Spool",
+    "SqliteSpool",
+    "at_rest",
+    "faults",
+    "open_sqlite",
+]

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from momentum_push.errors import SpoolError, SpoolFull
-from momentum_push.message import QueueKey, ids
+from momentum_push.message import Message, QueueKey, ids
+from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Change, Mark, Row
 from momentum_push.spool.seam import QueueCount
 
@@ -129,6 +130,15 @@ class Database:
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
+    def check_tables(self) -> None:
+        """Refuse a file that holds no spool, or one of a format that this program does not know."""
+        try:
+            if not self._has_tables():
+                raise SpoolError(f'spool: "{self._path}" holds no spool; see that spoolbase is the right one')
+            self._check_format()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
     def apply(self, change: Change) -> None:
         """Commit one transaction.
 
@@ -208,6 +218,15 @@ class Database:
     def holding(self, sequence: int) -> Iterator[Row]:
         """Yield the lists whose range covers `sequence`."""
         return self._rows(_HOLDING, (sequence,))
+
+    def find(self, sequence: int) -> Message | None:
+        """Return the message with this number if it still waits; damaged lists are passed over."""
+        for row in self.holding(sequence):
+            with contextlib.suppress(DamagedList):  # `page` sets it aside, `check` reports it
+                for message in row.to_list().messages:
+                    if message.sequence == sequence:
+                        return message
+        return None
 
     def lists(self) -> Iterator[Row]:
         """Yield every list, in order of number."""

@@ -15,6 +15,7 @@ from typing import Any
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError, SpoolFull, SpoolInUse
 from momentum_push.message import Home, Message, MessageList, QueueKey, ids
+from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Change, Mark, Operation, Row, snapshot
 from momentum_push.spool.seam import QueueCount
 from momentum_push.spool.sequences import Sequences
@@ -143,8 +144,8 @@ class MemorySpool:
         for number in numbers:
             try:
                 yield self._disk.rows[number].to_list()
-            except SpoolError as error:
-                self._disk.aside[number] = str(error)
+            except DamagedList as error:
+                self._disk.aside[number] = error.what
                 del self._disk.rows[number]
 
 

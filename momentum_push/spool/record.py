@@ -42,7 +42,7 @@ import msgspec
 from momentum_push.errors import SpoolError
 from momentum_push.message import MAX_LIST, Home, Message, Part
 
-__all__ = ["VERSION", "Record", "decode", "encode", "waiting_places"]
+__all__ = ["VERSION", "DamagedList", "Record", "decode", "encode", "waiting_places"]
 
 VERSION = 1
 
@@ -50,6 +50,17 @@ _HEAD = struct.Struct("<BI")
 _WIDTHS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _RECEIVED_AT = Part.__struct_fields__.index("received_at")
 _SALT = Part.__struct_fields__.index("salt")
+
+
+class DamagedList(SpoolError):
+    """A row that cannot be made into its messages; `what` says why."""
+
+    def __init__(self, number: int, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"spool: list {number}: {what}; set aside, none of its waiting messages was sent; "
+            f'see "momentum-push spool check"'
+        )
 
 
 class Record(NamedTuple):
@@ -113,13 +124,13 @@ def decode(body: bytes, home: Home) -> list[Message]:
         home: the list's row; its `count` and `progress` say who is waiting.
 
     Raises:
-        SpoolError: the blob or the row is damaged, or of a later version; names the list.
+        DamagedList: the blob or the row is damaged, or of a later version; names the list.
     """
     columns = _open(body, home.number)
     try:
         return _build(columns, home)
     except (IndexError, TypeError, ValueError, struct.error) as error:
-        raise _damaged(home.number, f"columns do not fit together ({error})") from error
+        raise DamagedList(home.number, f"columns do not fit together ({error})") from error
 
 
 def waiting_places(home: Home) -> Sequence[int]:
@@ -153,24 +164,17 @@ def _lay_out(messages: Sequence[Message]) -> tuple[Columns, int]:
 def _open(body: bytes, number: int) -> Columns:
     """Check the head and the checksum, and read the array."""
     if len(body) <= _HEAD.size:
-        raise _damaged(number, f"{len(body)} bytes are too few")
+        raise DamagedList(number, f"{len(body)} bytes are too few")
     version, checksum = _HEAD.unpack_from(body)
     if version != VERSION:
-        raise _damaged(number, f"layout version {version} is unknown, this program knows {VERSION}")
+        raise DamagedList(number, f"layout version {version} is unknown, this program knows {VERSION}")
     content = memoryview(body)[_HEAD.size :]
     if zlib.crc32(content, version) != checksum:
-        raise _damaged(number, "checksum does not match")
+        raise DamagedList(number, "checksum does not match")
     try:
         return _to_columns(content)
     except msgspec.DecodeError as error:
-        raise _damaged(number, str(error)) from error
-
-
-def _damaged(number: int, what: str) -> SpoolError:
-    return SpoolError(
-        f"spool: list {number}: {what}; set aside, none of its waiting messages was sent; "
-        f'see "momentum-push spool check"'
-    )
+        raise DamagedList(number, str(error)) from error
 
 
 def _build(columns: Columns, home: Home) -> list[Message]:
@@ -178,7 +182,7 @@ def _build(columns: Columns, home: Home) -> list[Message]:
     tokens = _unpack_tokens(columns.tokens)
     count = len(tokens)
     if count != home.count or len(home.progress) != (count + 7) // 8:
-        raise _damaged(home.number, f"progress covers {home.count} of {count} messages")
+        raise DamagedList(home.number, f"progress covers {home.count} of {count} messages")
     parts = [_unpack_part(fields) for fields in columns.parts]
     rcpts = tokens if columns.rcpts is True else columns.rcpts or [""] * count
     rows = (
@@ -195,7 +199,7 @@ def _build(columns: Columns, home: Home) -> list[Message]:
         raise ValueError("a column is too short")
     places = waiting_places(home)
     if len(places) != home.remaining:
-        raise _damaged(home.number, f"{len(places)} messages wait, {home.remaining} should")
+        raise DamagedList(home.number, f"{len(places)} messages wait, {home.remaining} should")
     if len(places) == count:
         return list(map(Message, *rows))
     waiting = bytearray(count)

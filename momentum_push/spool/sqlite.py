@@ -28,6 +28,7 @@ from momentum_push.meters import Meters
 from momentum_push.spool.budget import ByteBudget
 from momentum_push.spool.database import Database, Meta
 from momentum_push.spool.folder import SpoolFolder
+from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Mark, Operation, estimate, snapshot
 from momentum_push.spool.seam import QueueCount
 from momentum_push.spool.sequences import Sequences
@@ -196,7 +197,7 @@ class SqliteSpool:
 
     async def find(self, sequence: int) -> Message | None:
         """Return a message that is still waiting; see `Spool`."""
-        return await self._read(find, self._reader, sequence)
+        return await self._read(self._reader.find, sequence)
 
     async def close(self) -> None:
         """Commit what is due, empty the log into the database, and let go of the folder.
@@ -350,20 +351,6 @@ def _read_page(
         last = (row.due, row.number)
         try:
             lists.append(row.to_list())
-        except SpoolError as error:
-            damaged.append((row.number, str(error)))
+        except DamagedList as error:
+            damaged.append((row.number, error.what))
     return lists, damaged, last
-
-
-def find(reader: Database, sequence: int) -> Message | None:
-    """Return the message with this number if it still waits; damaged lists are left for `page` to find."""
-    for row in reader.holding(sequence):
-        try:
-            messages = row.to_list().messages
-        except SpoolError as error:
-            log.warning("spool_list_unreadable", list=row.number, error=str(error))
-            continue
-        for message in messages:
-            if message.sequence == sequence:
-                return message
-    return None

@@ -76,7 +76,7 @@ def round_trip(given_messages: list[Message]) -> list[Message]:
 
 
 @given(any_messages())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_is_packed_comes_back_the_same(given_messages: list[Message]) -> None:
     assert list(map(facts, round_trip(given_messages))) == list(map(facts, given_messages))
 
