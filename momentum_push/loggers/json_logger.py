@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from momentum_push.errors import Problem
+from momentum_push.loggers import names
 from momentum_push.loggers.file import Sink, Sinks, plain_path
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.loggers.settings import Settings, file_problems, setting
@@ -78,12 +79,14 @@ class JsonLogger:
     def receptions(self, now: float, messages: Sequence[Message]) -> None:
         """Write one line per message."""
         if self._is_on("log_receptions"):
-            records = [{"type": "reception", "time": now, **self._message(item)} for item in messages]
+            records = [{"type": "reception", "time": now} | told for told in self._messages(messages)]
             self._write(records, is_droppable=True)
 
     def dispositions(self, now: float, items: Sequence[Disposition]) -> None:
         """Write one line per attempt."""
-        self._write([self._disposition(item) for item in items if self._is_on(_TYPES[item.kind][1])])
+        wanted = [item for item in items if self._is_on(_TYPES[item.kind][1])]
+        told = self._messages([item.message for item in wanted])
+        self._write([_disposition(item, message) for item, message in zip(wanted, told, strict=True)])
 
     def rejection(self, now: float, rejection: Rejection) -> None:
         """Write a refused injection."""
@@ -113,29 +116,16 @@ class JsonLogger:
     def _event(self, now: float, kind: str, fields: Record) -> None:
         self._write([{"type": kind, "time": now, **fields}], is_droppable=True)
 
-    def _disposition(self, item: Disposition) -> Record:
-        record = {"type": _TYPES[item.kind][0], "time": item.at, **self._message(item.message)}
-        record |= {
-            "topic": item.topic or item.message.part.topic,
-            "attempt": item.attempt,
-            "status": item.status,
-            "reason": item.reason,
-            "http_status": item.http_status,
-            "unregistered_at": item.unregistered_at,
-            "text": item.text,
-            "remote": item.remote,
-            "outbound_conn_id": item.conn_id,
-            "stage": item.stage,
-            "bytes_sent": item.size,
-            "queue_seconds": max(0.0, round(item.at - item.message.part.received_at, 6)),
-        }
-        return record
+    def _messages(self, messages: Sequence[Message]) -> list[Record]:
+        """What is said about a message whatever became of it."""
+        named = zip(messages, names.message_ids(messages), names.apns_ids(messages), strict=True)
+        return [self._message(message, mid, apns_id) for message, mid, apns_id in named]
 
-    def _message(self, message: Message) -> Record:
+    def _message(self, message: Message, mid: str, apns_id: str) -> Record:
         part, queue = message.part, message.home.queue
         return {
-            "mid": message.mid,
-            "apns_id": message.apns_id,
+            "mid": mid,
+            "apns_id": apns_id,
             "batch_id": part.batch_id,
             "conn_id": part.conn_id,
             "binding_group": queue.binding_group,
@@ -167,6 +157,26 @@ class JsonLogger:
             return self._encoder.encode_lines(records)
         except UnicodeEncodeError:  # half a surrogate pair, which UTF-8 cannot carry but JSON's \u can
             return "".join(json.dumps(record) + "\n" for record in records).encode("ascii")
+
+
+def _disposition(item: Disposition, message: Record) -> Record:
+    return {
+        "type": _TYPES[item.kind][0],
+        "time": item.at,
+        **message,
+        "topic": item.topic or item.message.part.topic,
+        "attempt": item.attempt,
+        "status": item.status,
+        "reason": item.reason,
+        "http_status": item.http_status,
+        "unregistered_at": item.unregistered_at,
+        "text": item.text,
+        "remote": item.remote,
+        "outbound_conn_id": item.conn_id,
+        "stage": item.stage,
+        "bytes_sent": item.size,
+        "queue_seconds": max(0.0, round(item.at - item.message.part.received_at, 6)),
+    }
 
 
 def build(scope: Settings, sinks: Sinks) -> JsonLogger:
