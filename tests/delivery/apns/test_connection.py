@@ -8,11 +8,12 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from momentum_push.clock import SystemClock
 from momentum_push.delivery.apns import (
@@ -114,6 +115,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return pki(tmp_path_factory.mktemp("pki"))
 
 
+def run(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Tell the story on both event loops: their transports and TLS are different code."""
+    for factory in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(story())
+
+
 def trusting(files: Pki, protocols: tuple[str, ...] = ("h2",)) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(files.ca))
     context.set_alpn_protocols(list(protocols))
@@ -166,7 +174,7 @@ def test_a_token_connection_probes_then_opens_and_answers_come_in_lists(files: P
             assert connection.remote == "127.0.0.1"
             assert "open" in repr(connection)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_one_send_is_one_authorization_and_one_write(files: Pki) -> None:
@@ -179,15 +187,27 @@ def test_one_send_is_one_authorization_and_one_write(files: Pki) -> None:
                 return HeldToken(b"bearer x", 0, now, monotonic)
 
         async with opened(files, silent, credential=Counting()) as (bench, _):
-            writes: list[int] = []
-            transport = bench.connection._transport
-            assert transport is not None
-            real = transport.write
-            transport.write = lambda data: (writes.append(len(data)), real(data))  # type: ignore
+            transport = Noting(bench.connection._transport)
+            bench.connection._transport = transport  # type: ignore[assignment]
             assert bench.send(100) == 100
-            assert (len(asked), len(writes)) == (1, 1)
+            assert (len(asked), len(transport.written)) == (1, 1)
 
-    asyncio.run(story())
+    run(story)
+
+
+class Noting:
+    """A transport that writes down what it passes on."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.written: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(len(data))
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def test_draining_waits_for_the_last_answer_then_says_goodbye(files: Pki) -> None:
@@ -205,7 +225,7 @@ def test_draining_waits_for_the_last_answer_then_says_goodbye(files: Pki) -> Non
             assert [outcome.status for outcome in bench.outcomes] == [200, 200]
             assert bench.states == [ConnectionState.DRAINING, ConnectionState.CLOSED]
 
-    asyncio.run(story())
+    run(story)
 
 
 async def until_asked(bench: Bench, state: Listening, count: int) -> None:
@@ -229,7 +249,7 @@ def test_closing_hands_out_what_is_in_flight_before_it_returns(files: Pki) -> No
             assert bench.connection.close_reason == "stopping"
             assert len(bench.outcomes) == 3
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_jump_of_the_clock_replaces_the_connection(files: Pki) -> None:
@@ -243,7 +263,7 @@ def test_a_jump_of_the_clock_replaces_the_connection(files: Pki) -> None:
             await bench.until(lambda: bench.connection.state is ConnectionState.CLOSED)
             assert "clock" in bench.connection.close_reason
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_full_socket_stops_new_requests_until_it_drains(files: Pki) -> None:
@@ -254,7 +274,7 @@ def test_a_full_socket_stops_new_requests_until_it_drains(files: Pki) -> None:
             bench.connection.resume_writing()
             assert bench.connection.capacity > 0
 
-    asyncio.run(story())
+    run(story)
 
 
 # --- trouble while open
@@ -278,7 +298,7 @@ def test_goaway_takes_it_out_of_service_at_once_and_names_its_reason(files: Pki)
             await bench.until(lambda: bench.connection.state is ConnectionState.CLOSED)
             assert bench.outcomes[-1].status == 200
 
-    asyncio.run(story())
+    run(story)
 
 
 @pytest.mark.parametrize("how", ["abort", "close"])
@@ -292,7 +312,7 @@ def test_a_peer_that_goes_leaves_unknown_outcomes(files: Pki, how: str) -> None:
             assert [outcome.phase for outcome in bench.outcomes] == [Phase.UNKNOWN] * 2
             assert bench.outcomes[0].reason
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_request_without_an_answer_ends_at_its_deadline(files: Pki) -> None:
@@ -306,7 +326,7 @@ def test_a_request_without_an_answer_ends_at_its_deadline(files: Pki) -> None:
                     await asyncio.sleep(0.002)
             assert bench.connection.state is ConnectionState.OPEN
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_peer_that_does_not_answer_pings_is_dead(files: Pki) -> None:
@@ -319,7 +339,7 @@ def test_a_peer_that_does_not_answer_pings_is_dead(files: Pki) -> None:
             assert [outcome.phase for outcome in bench.outcomes] == [Phase.UNKNOWN]
             assert state.peers[0].pings == 1
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_an_idle_connection_is_kept_by_pings_and_closed_after_idle_timeout(files: Pki) -> None:
@@ -330,7 +350,7 @@ def test_an_idle_connection_is_kept_by_pings_and_closed_after_idle_timeout(files
             assert bench.connection.close_reason == "idle_timeout"
             assert state.peers[0].pings >= 2
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_peer_that_talks_rubbish_loses_the_connection(files: Pki) -> None:
@@ -344,7 +364,7 @@ def test_a_peer_that_talks_rubbish_loses_the_connection(files: Pki) -> None:
             assert "HTTP/1.1" in bench.connection.close_reason
             assert [outcome.phase for outcome in bench.outcomes] == [Phase.UNKNOWN]
 
-    asyncio.run(story())
+    run(story)
 
 
 # --- connections that never come about
@@ -379,7 +399,7 @@ def test_a_server_that_does_not_prove_its_name_is_refused(
             assert words in str(failure)
             assert failure.stage == 17
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_server_of_an_unknown_issuer_is_refused(files: Pki) -> None:
@@ -390,7 +410,7 @@ def test_a_server_of_an_unknown_issuer_is_refused(files: Pki) -> None:
             failure = await failing(Bench(state.port, context))
             assert "tls_ca" in str(failure)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_the_route_may_name_whom_the_server_stands_for(files: Pki) -> None:
@@ -403,7 +423,7 @@ def test_the_route_may_name_whom_the_server_stands_for(files: Pki) -> None:
             assert state.peers[0].requests[0][":authority"] == "localhost"
             bench.connection.close("end")
 
-    asyncio.run(story())
+    run(story)
 
 
 @pytest.mark.parametrize("protocols", [(), ("http/1.1",)])
@@ -413,7 +433,7 @@ def test_a_peer_that_speaks_http_1_is_refused_in_words(files: Pki, protocols: tu
             failure = await failing(Bench(state.port, trusting(files)))
             assert "not HTTP/2" in str(failure)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_peer_without_tls_is_refused(files: Pki) -> None:
@@ -422,7 +442,7 @@ def test_a_peer_without_tls_is_refused(files: Pki) -> None:
             failure = await failing(Bench(state.port, trusting(files)))
             assert "TLS" in str(failure)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_peer_that_accepts_and_says_nothing_runs_into_connect_timeout(files: Pki) -> None:
@@ -432,7 +452,7 @@ def test_a_peer_that_accepts_and_says_nothing_runs_into_connect_timeout(files: P
             failure = await failing(Bench(port, trusting(files), connect_timeout_s=0.1))
             assert "within 0.1 s" in str(failure)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_peer_that_hangs_before_its_settings_runs_into_connect_timeout(files: Pki) -> None:
@@ -441,7 +461,7 @@ def test_a_peer_that_hangs_before_its_settings_runs_into_connect_timeout(files: 
             failure = await failing(Bench(state.port, trusting(files), connect_timeout_s=0.2))
             assert "no HTTP/2 SETTINGS" in str(failure)
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_a_closed_port_is_refused_in_words(files: Pki) -> None:
@@ -452,7 +472,7 @@ def test_a_closed_port_is_refused_in_words(files: Pki) -> None:
         assert "connection refused" in str(failure)
         assert failure.stage == 0
 
-    asyncio.run(story())
+    run(story)
 
 
 @pytest.mark.parametrize("after_settings", [False, True])
@@ -467,7 +487,7 @@ def test_goaway_instead_of_a_welcome_is_a_fault_of_the_credential(files: Pki, af
             failure = await failing(Bench(state.port, trusting(files)))
             assert (failure.reason, failure.is_credential) == ("BadCertificateEnvironment", True)
 
-    asyncio.run(story())
+    run(story)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -501,7 +521,7 @@ def test_a_refused_client_certificate_is_a_fault_of_the_credential(
             else:
                 assert "handshake failure" in str(failure)  # TLS 1.2 has no word for it
 
-    asyncio.run(story())
+    run(story)
 
 
 def refuse(listener: socket.socket, context: ssl.SSLContext) -> None:
@@ -530,7 +550,7 @@ def test_cancelling_open_leaves_nothing_behind(files: Pki) -> None:
                 await task
             assert bench.connection.state is ConnectionState.CLOSED
 
-    asyncio.run(story())
+    run(story)
 
 
 # --- peers that others wrote
@@ -549,7 +569,7 @@ def test_the_simulator_accepts_what_we_send_with_a_token(tmp_path: Path) -> None
             assert {(outcome.status, outcome.reason) for outcome in bench.outcomes} == {(200, "")}
             assert len(simulator.requests) == 300
 
-    asyncio.run(story())
+    run(story)
 
 
 def test_the_simulator_accepts_what_we_send_with_a_certificate(tmp_path: Path) -> None:
@@ -563,7 +583,7 @@ def test_the_simulator_accepts_what_we_send_with_a_certificate(tmp_path: Path) -
             bench.connection.close("end")
             assert {(outcome.status, outcome.reason) for outcome in bench.outcomes} == {(200, "")}
 
-    asyncio.run(story())
+    run(story)
 
 
 @pytest.mark.skipif(shutil.which("nghttpd") is None, reason="nghttpd is not installed")
@@ -592,7 +612,7 @@ def test_nghttpd_with_apples_window_answers_everything(files: Pki, tmp_path: Pat
             server.terminate()
             server.wait(5)
 
-    asyncio.run(story())
+    run(story)
 
 
 async def patient(port: int, files: Pki) -> Bench:
