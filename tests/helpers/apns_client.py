@@ -1,0 +1,185 @@
+"""A client of the simulator in memory: h2's client side, joined to a `Session` without a socket.
+
+pair = Pair(key, faults)
+one = pair.push(token)          # writes the request, feeds it, takes what comes back
+pair.answer(one)                # (status, body) or None
+pair.tick(0.5)                  # lets half a second pass for delays
+"""
+
+import heapq
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+from h2 import events
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from hyperframe.frame import Frame, GoAwayFrame
+
+from momentum_push.simulator.certificates import ProviderCertificate
+from momentum_push.simulator.devices import Devices
+from momentum_push.simulator.faults import FaultPicker, Faults
+from momentum_push.simulator.floor import Floor
+from momentum_push.simulator.ledger import Ledger
+from momentum_push.simulator.request import Peer, Policy
+from momentum_push.simulator.session import Session
+from tests.helpers.apns import Key
+
+START = 1_800_000_000.0
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.time = START
+
+    def now(self) -> float:
+        return self.time
+
+
+class Pair:
+    """Both ends of a connection; the client writes like h2 does, the server's bytes are kept as events."""
+
+    def __init__(
+        self,
+        key: Key | None = None,
+        faults: Faults | None = None,
+        *,
+        certificate: ProviderCertificate | None = None,
+        policy: Policy | None = None,
+        floor: Floor | None = None,
+        is_fed: bool = True,
+    ) -> None:
+        faults = faults or Faults()
+        self.clock = _Clock() if floor is None else floor.clock
+        self.floor = floor or Floor(
+            Ledger(keeps_payload=True),
+            policy or Policy(),
+            Devices(faults.devices),
+            faults,
+            FaultPicker(faults),
+            self.clock,
+        )
+        self.key = key
+        self.authorization = key.bearer(START - 60) if key is not None else None
+        self.is_closed = False
+        self.is_deaf = False
+        self.goaways: list[GoAwayFrame] = []
+        self.frames: list[Frame] = []
+        self.events: list[events.Event] = []
+        self.limits: list[int] = []
+        self._answers: dict[int, tuple[dict[str, str], bytes]] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = itertools.count()
+        self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.client.initiate_connection()
+        self.row = self.floor.ledger.open_connection("memory", self.clock.now())
+        self.session = Session(self.floor, self, self.row, Peer(certificate=certificate))
+        self.session.start()
+        if is_fed:
+            self.feed()
+
+    # The shell's part
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (self.clock.now() + seconds, next(self._number), call))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def stop_reading(self) -> None:
+        self.is_deaf = True
+
+    # The client's part
+
+    def disobey(self, limit: int) -> None:
+        """Have the client believe in another stream limit than it was told."""
+        self.client.remote_settings.update({3: limit})
+        self.client.remote_settings.acknowledge()
+
+    def open(self, token: str = "ab" * 32, body: bytes | None = b'{"aps":{}}', **headers: Any) -> int:
+        """Write a request into the client's buffer; None as body leaves the stream open."""
+        stream = self.client.get_next_available_stream_id()
+        fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", f"/3/device/{token}"),
+            ("apns-topic", "com.example.news"),
+        ]
+        if self.authorization is not None:
+            fields.append(("authorization", self.authorization))
+        fields += [(name.replace("_", "-"), value) for name, value in headers.items()]
+        self.client.send_headers(stream, fields)
+        if body is not None:
+            self.client.send_data(stream, body, end_stream=True)
+        return stream
+
+    def push(self, token: str = "ab" * 32, body: bytes | None = b'{"aps":{}}', **headers: Any) -> int:
+        """`open`, then `feed`; returns the stream."""
+        stream = self.open(token, body, **headers)
+        self.feed()
+        return stream
+
+    def feed(self) -> None:
+        """Hand over what the client has written, and take what the server wrote, until both are quiet."""
+        while True:
+            given = self.client.data_to_send()
+            if given and not self.is_closed:
+                self.session.receive(given)
+            taken = b"".join(self.session.out)
+            self.session.out.clear()
+            if not given and not taken:
+                return
+            self._take(taken)
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass and fire what is due."""
+        end = self.clock.now() + seconds
+        while self._timers and self._timers[0][0] <= end:
+            due, _, call = heapq.heappop(self._timers)
+            self.clock.time = max(due, self.clock.time)  # type: ignore[attr-defined]
+            call()
+            self.feed()
+        self.clock.time = end  # type: ignore[attr-defined]
+
+    def answer(self, stream: int) -> tuple[int, dict[str, Any]] | None:
+        """Return (status, JSON body) of an answered stream; None: no answer yet."""
+        if stream not in self._answers:
+            return None
+        headers, body = self._answers[stream]
+        return int(headers[":status"]), json.loads(body) if body else {}
+
+    def headers(self, stream: int) -> dict[str, str]:
+        return self._answers[stream][0]
+
+    def resets(self, stream: int) -> list[int]:
+        """Codes of the RST_STREAMs that came for a stream."""
+        return [
+            f.error_code
+            for f in self.frames
+            if f.stream_id == stream and type(f).__name__ == "RstStreamFrame"
+        ]
+
+    def _take(self, data: bytes) -> None:
+        """Give frames to h2, all but GOAWAY: it would refuse to go on after one."""
+        while data:
+            frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+            frame.parse_body(memoryview(data[9 : 9 + length]))
+            self.frames.append(frame)
+            if isinstance(frame, GoAwayFrame):
+                self.goaways.append(frame)
+            else:
+                self._note(self.client.receive_data(data[: 9 + length]))
+            data = data[9 + length :]
+
+    def _note(self, seen: list[events.Event]) -> None:
+        self.events += seen
+        for event in seen:
+            if isinstance(event, events.ResponseReceived):
+                self._answers[event.stream_id] = dict(event.headers), b""
+            elif isinstance(event, events.DataReceived):
+                headers, body = self._answers[event.stream_id]
+                self._answers[event.stream_id] = headers, body + event.data
+            elif isinstance(event, events.RemoteSettingsChanged):
+                self.limits += [c.new_value for s, c in event.changed_settings.items() if s == 3]
