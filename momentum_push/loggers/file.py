@@ -15,11 +15,16 @@ rejections) says `is_droppable` and is dropped, and counted, once MAX_PENDING by
 
 Reopening after rotation in mid-line writes that line as a whole into the new file; the old file keeps the
 torn piece, without a newline. A torn last line that a crash left is ended by a newline at opening.
+
+Files are opened without blocking: a named pipe that nobody reads is an error and not a daemon that
+stands still. Calls may come from any thread, for diagnostics of level error go to the paniclog from
+where they happen.
 """
 
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 
 from momentum_push.errors import LogError
@@ -46,6 +51,9 @@ def plain_path(name: str) -> str:
     return name
 
 
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+
+
 class Sink:
     """One log file."""
 
@@ -55,6 +63,7 @@ class Sink:
         self.dropped = 0
         """Bytes that were not even kept, since start."""
         self._pending = bytearray()
+        self._lock = threading.RLock()
         self._line = b""  # what of the current line is in the file already
         self._fd = self._open()
 
@@ -73,14 +82,15 @@ class Sink:
         Raises:
             LogError: something is still pending; see the module's docstring.
         """
-        if not self._pending:
-            self._write_first(data)
-            return
-        if is_droppable and len(self._pending) + len(data) > MAX_PENDING:
-            self.dropped += len(data)
-        else:
-            self._pending += data
-        self.flush()
+        with self._lock:
+            if not self._pending:
+                self._write_first(data)
+                return
+            if is_droppable and len(self._pending) + len(data) > MAX_PENDING:
+                self.dropped += len(data)
+            else:
+                self._pending += data
+            self.flush()
 
     def flush(self) -> None:
         """Write what is pending.
@@ -88,27 +98,28 @@ class Sink:
         Raises:
             LogError: some of it still is.
         """
-        while self._pending:
-            written = self._try(self._pending)
-            self._note(self._pending[:written])
-            del self._pending[:written]
+        with self._lock:
+            while self._pending:
+                written = self._try(self._pending)
+                self._note(self._pending[:written])
+                del self._pending[:written]
 
     def reopen(self) -> None:
         """Open the path again, for the file has been renamed; keeps the old file when that fails."""
-        old, before = self._fd, os.fstat(self._fd)
-        self._fd = self._open(mend=not self._line)
-        after = os.fstat(self._fd)
-        if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino):
-            self._pending[:0] = self._line
-            self._line = b""
-        os.close(old)
+        with self._lock:
+            old, self._fd = self._fd, self._open(mend=not self._line)
+            if not os.path.sameopenfile(old, self._fd):
+                self._pending[:0] = self._line
+                self._line = b""
+            os.close(old)
 
     def close(self) -> None:
         """Write what can be written, and close; LogError when something is lost."""
-        try:
-            self.flush()
-        finally:
-            os.close(self._fd)
+        with self._lock:
+            try:
+                self.flush()
+            finally:
+                os.close(self._fd)
 
     def _write_first(self, data: bytes) -> None:
         """The usual case: nothing pending, the system takes everything at once."""
@@ -135,10 +146,14 @@ class Sink:
 
     def _open(self, mend: bool = True) -> int:
         try:
-            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self.mode)
+            fd = os.open(self.path, _FLAGS, self.mode)
+        except OSError as error:
+            raise self._failure(error) from error
+        try:
             if mend and self._ends_torn(fd):
                 os.write(fd, b"\n")
         except OSError as error:
+            os.close(fd)
             raise self._failure(error) from error
         return fd
 

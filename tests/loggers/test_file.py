@@ -1,6 +1,8 @@
 """momentum_push/loggers/file.py"""
 
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,43 @@ def test_a_reopen_that_fails_goes_on_with_the_old_file(tmp_path: Path) -> None:
         sink.reopen()
     sink.write(b"one\n")
     assert (tmp_path / "moved" / "log").read_bytes() == b"one\n"
+
+
+def test_a_pipe_that_nobody_reads_is_an_error_and_no_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LogError, match="cannot be written"):
+        Sink(tmp_path / "pipe")
+
+
+def test_a_pipe_that_is_full_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    sink = Sink(tmp_path / "pipe")
+    data = b"".join(b"%07d\n" % number for number in range(50_000))
+    with pytest.raises(LogError):
+        sink.write(data)
+    read = bytearray()
+    while sink.pending:
+        read += os.read(reader, 1 << 16)
+        with suppress(LogError):
+            sink.flush()
+    sink.close()
+    while more := os.read(reader, 1 << 16):
+        read += more
+    os.close(reader)
+    assert read == data
+
+
+def test_threads_may_share_a_file(tmp_path: Path) -> None:
+    sink = Sink(tmp_path / "log")
+    threads = [
+        threading.Thread(target=lambda: [sink.write(b"12345\n") for _ in range(200)]) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert (tmp_path / "log").read_bytes() == b"12345\n" * 800
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
