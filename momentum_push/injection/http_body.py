@@ -180,8 +180,13 @@ async def read_whole(request: Request, limit: int, held: Held) -> bytes:
 
 
 async def discard(request: Request) -> bool:
-    """Read what is left of a refused request's body; False: too much, the connection must close."""
-    if is_waiting_for_continue(request):
+    """Read what is left of a refused request's body; False: too much or endless, the connection must close.
+
+    Only a body of known length is waited for: who sends chunks may look for our answer between two.
+    """
+    announced = request.headers.get("content-length", "")
+    is_short = announced.isascii() and announced.isdecimal() and len(announced) < 6
+    if not is_short or is_waiting_for_continue(request):
         return False
     size = 0
     while size <= DISCARD:

@@ -59,6 +59,9 @@ SLICE = 100_000
 MAX_PAYLOAD = 65_536
 """Beyond any limit of Apple's: not worth a look at its content."""
 
+MAX_SEARCH = 1_048_576
+"""Bytes that the slow parser may be given at once."""
+
 Text = str | UnsetType | None
 Number = int | str | UnsetType | None
 
@@ -240,7 +243,9 @@ def _cut_out(text: bytes, raw: Raw) -> bytes:
         start = text.find(head, start + 1)
         if all(text[start + at : start + end] == bytes(view[at:end]) for at, end in _pieces(len(view))):
             return text[:start] + b"0" + text[start + len(view) :]
-    raise RequestRefused(400, "BadRequest", "$: members repeat each other; send each value once")
+    if len(text) > MAX_SEARCH:
+        raise RequestRefused(400, "BadRequest", "$: members repeat each other; send each value once")
+    return text  # the stdlib's parser will tell
 
 
 def _pieces(size: int) -> Iterator[tuple[int, int]]:
@@ -262,7 +267,8 @@ def read_envelope(text: bytes) -> Envelope:
     _check_form(envelope)
     values = astuple(envelope)
     rest = text
-    for value in values:
+    # The payload first: it may hold a copy of the list, the list cannot hold a copy of the payload.
+    for value in (envelope.payload, envelope.notifications, envelope.device_tokens):
         if isinstance(value, Raw):
             rest = _cut_out(rest, value)
     if rest.count(b'"') != _quotes(values) or b"\\" in rest:
