@@ -194,7 +194,7 @@ def _element(tag: int, content: bytes) -> bytes:
 def _elements(der: bytes) -> list[tuple[int, bytes]]:
     found, at = [], 0
     while at < len(der):
-        tag, size, at = der[at], der[at + 1], at + 2
+        tag, size, at = der[at], int.from_bytes(der[at + 1 : at + 2] or b"\x7f"), at + 2
         if size & 0x80:
             width = size & 0x7F
             size, at = int.from_bytes(der[at : at + width], "big"), at + width
