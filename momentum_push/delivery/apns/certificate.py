@@ -189,4 +189,4 @@ def _element(der: bytes) -> tuple[int, bytes, bytes]:
 
 def _ago(seconds: float) -> str:
     days = int(seconds // 86400)
-    return f"{days} days ago" if days else "today"
+    return f"{days} day{'s' if days > 1 else ''} ago" if days else "today"
