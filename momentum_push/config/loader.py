@@ -257,7 +257,13 @@ def _are_errors(problems: Iterable[Problem]) -> list[bool]:
 
 
 def _remedy(error: Exception) -> str:
-    return "make it readable" if isinstance(error, PermissionError) else "create it or correct the name"
+    match error:
+        case PermissionError():
+            return "make it readable"
+        case IsADirectoryError():
+            return "name a file"
+        case _:
+            return "create it or correct the name"
 
 
 def _last_local_changes(items: Iterable[Item]) -> Text | None:
