@@ -22,7 +22,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from momentum_push.errors import LogError
 
-__all__ = ["configure", "on_error", "redact"]
+__all__ = ["configure", "on_error", "redact", "shorten_tokens"]
 
 _TOKEN = re.compile(r"(?<![0-9A-Fa-f])([0-9A-Fa-f]{8})[0-9A-Fa-f]{56,}")
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL)
@@ -75,6 +75,11 @@ def configure(stream: TextIO | None = None, is_terminal: bool | None = None, lev
 def redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """structlog processor: shorten tokens and drop secrets in all values, at any depth."""
     return {key: _redact_pair(key, value, _MAX_DEPTH) for key, value in event.items()}
+
+
+def shorten_tokens(text: str) -> str:
+    """Cut everything in `text` that looks like a device token to eight digits."""
+    return _TOKEN.sub(r"\1…", text)
 
 
 def _shared_processors() -> list[Processor]:
@@ -137,7 +142,7 @@ def _redact(value: Any, depth: int) -> Any:
     if isinstance(value, (bytes, bytearray)):
         value = value.decode("utf-8", "backslashreplace")
     if isinstance(value, str):
-        return _JWT.sub(_DROPPED, _PEM.sub(_DROPPED, _TOKEN.sub(r"\1…", value)))
+        return _JWT.sub(_DROPPED, _PEM.sub(_DROPPED, shorten_tokens(value)))
     if value is None or isinstance(value, (bool, int, float, logging.LogRecord)):
         return value
     if depth <= 0:

@@ -16,7 +16,8 @@ Every line is an object with `type` and `time` (epoch seconds, with fraction):
     heartbeat
 
 `source` and `destination` are `%sa` and `%da` of apn_logger, `context` and `conn_context` are objects.
-Device tokens are credentials: `device_token` holds the first eight digits, unless the stanza says
+Device tokens are credentials: `device_token` holds the first eight digits, and so does every other
+field that may have one in it (a RCPT local part, `DLV_Dest_ID`), unless the stanza says
 `log_device_tokens = true`. The switches are those of ec_logger (`log_receptions`, `log_deliveries` …).
 """
 
@@ -28,6 +29,7 @@ import msgspec
 
 from momentum_push.errors import Problem
 from momentum_push.loggers import names
+from momentum_push.loggers.diagnostics import shorten_tokens
 from momentum_push.loggers.file import Sink, Sinks, plain_path
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.loggers.settings import Settings, file_problems, setting
@@ -71,6 +73,7 @@ class JsonLogger:
         self._sink = sink
         self._is_on = is_on
         self._show = str if log_device_tokens else short_token
+        self._text = str if log_device_tokens else shorten_tokens
         self._encoder = msgspec.json.Encoder()
 
     def __repr__(self) -> str:
@@ -91,7 +94,12 @@ class JsonLogger:
     def rejection(self, now: float, rejection: Rejection) -> None:
         """Write a refused injection."""
         if self._is_on("log_rejections"):
-            self._event(now, "rejection", msgspec.structs.asdict(rejection))
+            told = msgspec.structs.asdict(rejection) | {
+                "text": self._text(rejection.text),
+                "conn_context": self._context(rejection.conn_context),
+                "mess_context": self._context(rejection.mess_context),
+            }
+            self._event(now, "rejection", told)
 
     def authentication(self, now: float, authentication: Authentication) -> None:
         """Write an attempt to log in."""
@@ -132,7 +140,7 @@ class JsonLogger:
             "binding": queue.binding,
             "domain": queue.domain,
             "source": part.context.get("DLV_Source_Addr") or part.mailfrom,
-            "destination": part.context.get("DLV_Dest_Addr") or message.rcpt,
+            "destination": self._text(part.context.get("DLV_Dest_Addr") or message.rcpt),
             "device_token": self._show(message.token),
             "topic": part.topic,
             "push_type": part.push_type,
@@ -142,11 +150,14 @@ class JsonLogger:
             "protocol": part.protocol,
             "client": part.client,
             "return_path": part.return_path,
-            "context": part.context,
-            "conn_context": part.conn_context,
+            "context": self._context(part.context),
+            "conn_context": self._context(part.conn_context),
             "size": part.size or len(message.payload),
             "received_at": part.received_at,
         }
+
+    def _context(self, context: dict[str, str]) -> Record:
+        return {key: self._text(value) for key, value in context.items()}
 
     def _write(self, records: list[Record], is_droppable: bool = False) -> None:
         if records:

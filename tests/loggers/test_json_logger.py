@@ -74,6 +74,17 @@ def test_device_tokens_are_whole_only_when_asked_for(option: bool, shown: str, t
     assert records(tmp_path)[0]["device_token"] == shown
 
 
+@pytest.mark.parametrize("option", [False, True])
+def test_tokens_in_other_fields_follow_the_same_switch(option: bool, tmp_path: Path) -> None:
+    """A RCPT local part may be the token (interfaces.md 2), and scripts keep one in DLV_Dest_ID."""
+    token = token_of(7)
+    logger = build(tmp_path, log_device_tokens=option)
+    shared = part(context={"DLV_Dest_ID": token}, conn_context={"x": token})
+    logger.receptions(NOW, [message(7, rcpt=token, part=shared)])
+    logger.rejection(NOW, rejection(text=f"bad {token}", mess_context={"DLV_Dest_ID": token}))
+    assert [line.count(token) for line in lines(tmp_path / "log")] == ([4, 2] if option else [0, 0])
+
+
 def test_half_a_surrogate_pair_does_not_stop_the_record(tmp_path: Path) -> None:
     logger = build(tmp_path)
     logger.receptions(NOW, [message(1, rcpt="\udc80\n")])
