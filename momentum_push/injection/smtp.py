@@ -23,6 +23,7 @@ listeners of a daemon because `service_sessions` is).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import ssl
@@ -38,7 +39,7 @@ from momentum_push.injection.auth import PasswordFiles
 from momentum_push.injection.smtp_data import Budget
 from momentum_push.injection.smtp_handler import IntakeLike, Records, SmtpHandler
 from momentum_push.injection.smtp_policy import Policy, make_policy, validate_policy
-from momentum_push.injection.smtp_session import DATA_LIMIT_S, HANDSHAKE_S, Refused, SmtpSession
+from momentum_push.injection.smtp_session import DATA_LIMIT_S, HANDSHAKE_S, Refused, SmtpSession, trace
 from momentum_push.injection.sockets import server_tls, unlink_sockets
 from momentum_push.message.ids import first_sequence, hex_id
 from momentum_push.meters import Meters
@@ -47,6 +48,9 @@ __all__ = ["DATA_BUDGET", "Sessions", "SmtpListener", "validate"]
 
 DATA_BUDGET = 256 * 1024 * 1024
 """Bytes that the mails in progress of one listener may hold together."""
+
+CUT_S = 1.0
+"""For connections that were cut to be gone."""
 
 CONCURRENCY = "421 4.4.5 Service unavailable, concurrency limit reached."
 
@@ -269,18 +273,19 @@ class SmtpListener:
         for session in list(self._open):
             if not session.is_in_data:
                 session.hang_up("421 4.3.2 shutting down")
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._empty()
-        except TimeoutError:
+        if not await self._is_empty_within(deadline_s):
             log.warning("smtp_sessions_cut", sessions=len(self._open), commits=len(self._commits))
             for session in list(self._open):
                 session.abort()
+            await self._is_empty_within(CUT_S)
 
-    async def _empty(self) -> None:
-        while self._open or self._commits:
-            self._emptied.clear()
-            await self._emptied.wait()
+    async def _is_empty_within(self, deadline_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                while self._open or self._commits:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        return not self._open and not self._commits
 
     def _shut(self, address: _Address) -> None:
         unlink_sockets(address.sockets)
@@ -294,7 +299,7 @@ class SmtpListener:
         """Take a connection, or say why not."""
         if self.is_stopping:
             raise Refused("421 4.3.2 shutting down")
-        if policy.is_prohibited(session.ip):
+        if policy.is_denied:
             self._refuse(session, "554 5.7.1 access denied", "AccessDenied")
         if not self._counts.enter(policy):
             self._refuse(session, CONCURRENCY, "TooManySessions")
@@ -324,7 +329,7 @@ class SmtpListener:
         self._commits.discard(commit)
         self._emptied.set()
         if not commit.cancelled() and (error := commit.exception()) is not None:
-            log.error("smtp_commit_failed", exc_info=error)
+            log.error("smtp_commit_failed", trace=trace(error))
 
     def listen_address(self, session: SmtpSession) -> str:
         """Return the `ip:port` on which a session came in."""

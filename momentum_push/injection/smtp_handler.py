@@ -26,7 +26,8 @@ from aiosmtpd.smtp import AuthResult
 from momentum_push.clock import Clock
 from momentum_push.errors import InjectionError, LogError, SpoolError
 from momentum_push.injection.auth import Verdict
-from momentum_push.injection.smtp_session import SmtpSession
+from momentum_push.injection.smtp_address import NULL_SENDER
+from momentum_push.injection.smtp_session import INTERNAL, SmtpSession
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.message import Draft, Message, Origin, Refusal
 from momentum_push.message.mcmt import drafts_from, parse
@@ -140,10 +141,10 @@ class SmtpHandler:
         policy = server.policy
         verdict = policy.passwords[mechanism].check(login.login, login.password)
         user = login.login.decode(errors="replace")
-        is_accepted = verdict is Verdict.PASS and not policy.is_denied
+        is_accepted = verdict is Verdict.PASS
         self._note_login(server, user, is_accepted)
         if is_accepted:
-            server.user, server.verdict = user, ("", "")
+            server.user, server.verdict = user, None
             return AuthResult(success=True, auth_data=login)
         if verdict is Verdict.ERROR:
             return AuthResult(success=False, handled=False, message="454 4.7.0 users cannot be looked up")
@@ -162,7 +163,7 @@ class SmtpHandler:
         policy = server.policy
         if policy.max_receptions and server.receptions >= policy.max_receptions:
             await server.close_after("421 4.7.0 too many messages on this connection")
-        if address == "<>" and not policy.is_null_sender_welcome:
+        if address == NULL_SENDER and not policy.is_null_sender_welcome:
             return self._reject(server, "mailfrom", "550 5.7.1 null sender not permitted", "NullSender")
         if _announced(options) > policy.max_message_size:
             return self._reject(server, "mailfrom", TOO_LARGE, "MessageTooLarge")
@@ -175,8 +176,8 @@ class SmtpHandler:
         policy = server.policy
         address = _qualify(address, policy.recipient_domain)
         domain = address.rpartition("@")[2].lower()
-        if domain != server.verdict[0]:
-            server.verdict = (domain, self._judge(server, envelope, domain))
+        if server.verdict is None or domain != server.verdict[0]:
+            server.verdict = (domain, self._judge(server, domain))
         if server.verdict[1]:
             return self._reject(server, "rcptto", server.verdict[1], "RelayingDenied")
         limit = policy.max_recipients_per_connection
@@ -186,17 +187,15 @@ class SmtpHandler:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 recipient accepted"
 
-    def _judge(self, server: SmtpSession, envelope: Any, domain: str) -> str:
+    def _judge(self, server: SmtpSession, domain: str) -> str:
         """Return the refusal of a recipient's domain, or nothing (interfaces.md 2, Recipients)."""
         policy = server.policy
         may_relay = (
             policy.is_open_relay
             or policy.is_always_allowed
             or bool(server.user)
-            or (policy.is_certificate_enough and server.is_certified)
             or policy.is_relay_domain(domain)
             or policy.is_relay_host(server.ip)
-            or policy.is_relay_sender(envelope.mail_from)
         )
         return "" if may_relay and self._intake.is_apn(domain) else DENIED
 
@@ -228,7 +227,7 @@ class SmtpHandler:
         return Origin(
             protocol="esmtp",
             client=server.client,
-            mailfrom="" if envelope.mail_from == "<>" else envelope.mail_from,
+            mailfrom="" if envelope.mail_from == NULL_SENDER else envelope.mail_from,
             conn_id=server.conn_id,
             batch_id=self._new_id(),
             user=server.user,
@@ -245,7 +244,7 @@ class SmtpHandler:
         finally:
             server.is_committing = False
         if done:
-            return commit.result()
+            return INTERNAL if commit.exception() else commit.result()  # the listener logs it
         log.error("smtp_commit_timed_out", conn_id=server.conn_id, client=server.client)
         return "451 4.3.0 the disk did not answer in time; the message may be delivered twice"
 
@@ -319,4 +318,4 @@ def _announced(options: Sequence[str]) -> int:
 
 
 def _qualify(address: str, domain: str) -> str:
-    return f"{address}@{domain}" if domain and "@" not in address and address != "<>" else address
+    return f"{address}@{domain}" if domain and "@" not in address and address != NULL_SENDER else address

@@ -4,8 +4,7 @@ Lives here: from an inbound scope (momentum.md 2.2, 3.2, 3.3) to a `Policy`, and
 sessions ask it. Not here: sockets, and what the intake thinks of a message.
 
 Who may send to whom (interfaces.md 2, Recipients): the recipient's domain must be delivered to APNs, and the
-client must be one of: in `relay_hosts`; authenticated, or `always_allow`; known by its certificate, with
-`tls_verified_peer_can_relay`; sending from `relay_for_sending_domains`; sending to `relay_domains`;
+client must be one of: in `relay_hosts`; authenticated, or `always_allow`; sending to `relay_domains`;
 anybody, with `open_relay`.
 """
 
@@ -83,40 +82,19 @@ class Policy:
     context: Mapping[str, str]
     is_open_relay: bool
     is_always_allowed: bool
-    is_certificate_enough: bool
     relay_hosts: tuple[Network, ...]
-    prohibited_hosts: tuple[Network, ...]
     relay_domains: frozenset[str]
-    relay_sender_domains: frozenset[str]
 
     def is_relay_host(self, ip: str | None) -> bool:
         """Whether a client's address is in `relay_hosts`; then it needs no authentication either."""
-        return _is_in(ip, self.relay_hosts)
-
-    def is_prohibited(self, ip: str | None) -> bool:
-        """Whether a client is turned away by its address."""
-        return self.is_denied or _is_in(ip, self.prohibited_hosts)
+        if not self.relay_hosts:
+            return False
+        address = ipaddress.ip_address((ip or _NO_IP).partition("%")[0])
+        return any(address in network for network in self.relay_hosts)
 
     def is_relay_domain(self, domain: str) -> bool:
         """Whether anybody may send to `domain` (lower case)."""
         return _matches(domain, self.relay_domains)
-
-    def is_relay_sender(self, mailfrom: str) -> bool:
-        """Whether an envelope sender's domain may send to anybody."""
-        return bool(self.relay_sender_domains) and _matches(
-            mailfrom.rpartition("@")[2].lower(), self.relay_sender_domains
-        )
-
-    def knows_relays(self) -> bool:
-        """Whether `is_relay_sender` must be asked at all."""
-        return bool(self.relay_sender_domains)
-
-
-def _is_in(ip: str | None, networks: Iterable[Network]) -> bool:
-    if not networks:
-        return False
-    address = ipaddress.ip_address((ip or _NO_IP).partition("%")[0])
-    return any(address in network for network in networks)
 
 
 def _matches(domain: str, patterns: frozenset[str]) -> bool:
@@ -165,21 +143,16 @@ def make_policy(scope: View, passwords: PasswordFiles, hostname: str) -> Policy:
         context=context,
         is_open_relay=scope["open_relay"],
         is_always_allowed=scope["always_allow"],
-        is_certificate_enough=scope["tls_verified_peer_can_relay"],
-        relay_hosts=_networks(scope["relay_hosts"]),
-        prohibited_hosts=_networks(scope["prohibited_hosts"]),
+        relay_hosts=tuple(
+            ipaddress.ip_network(cidr.strip("[]"), strict=False) for cidr in scope["relay_hosts"]
+        ),
         relay_domains=frozenset(map(str.lower, scope["relay_domains"])),
-        relay_sender_domains=frozenset(map(str.lower, scope["relay_for_sending_domains"])),
     )
 
 
 def _words(extensions: Iterable[str]) -> list[str]:
     """Take the entries of `smtp_extensions` apart: "AUTH LOGIN PLAIN" lists two mechanisms."""
     return [word for entry in extensions for word in entry.upper().split() if word != "AUTH"]
-
-
-def _networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
-    return tuple(ipaddress.ip_network(cidr.strip("[]"), strict=False) for cidr in cidrs)
 
 
 # Validation
@@ -189,16 +162,14 @@ _REWRITERS = {"XCLIENT", "XREMOTEIP", "XSETCONTEXT", "XSETCONTEXT2", "XDUMPCONTE
 
 
 def validate_policy(scope: View) -> list[Problem]:
-    """Say what is wrong with the options of an inbound scope of an `esmtp_listener`; no network I/O."""
+    """Say what is wrong with the options of an inbound scope of an `esmtp_listener`; no network I/O.
+
+    What can be seen from one option alone, `config` has looked at.
+    """
     problems = validate_tls(scope)
     words = _words(scope["smtp_extensions"])
     place = scope.origin("smtp_extensions") or Place("configuration")
     problems += [found for word in words for found in _judge_extension(scope, word, place)]
-    for option in ("relay_hosts", "prohibited_hosts"):
-        problems += _judge_networks(scope, option)
-    if scope["proxy_protocol"]:
-        fix = "take it out, or let clients connect without a proxy"
-        problems.append(_problem(scope, "proxy_protocol", "proxy_protocol is not supported yet", fix))
     if scope["enable_authentication"] and not PARAMETERS.keys() & set(words):
         fix = 'list "AUTH PLAIN" or "AUTH LOGIN" in smtp_extensions'
         what = "enable_authentication without a mechanism to authenticate with"
@@ -229,14 +200,3 @@ def _judge_extension(scope: View, word: str, place: Place) -> list[Problem]:
     if word in _REWRITERS:
         return [Problem(place, f"extension {word} is not supported; clients are not offered it", "", True)]
     return [Problem(place, f'extension "{word}" is not supported', "use PLAIN or LOGIN under TLS for AUTH")]
-
-
-def _judge_networks(scope: View, option: str) -> list[Problem]:
-    problems = []
-    for cidr in scope[option]:
-        try:
-            _networks([cidr])
-        except ValueError:
-            what = f'"{cidr}" in {option} is no address and no network'
-            problems.append(_problem(scope, option, what, 'write it like "192.0.2.0/24" or "2001:db8::/32"'))
-    return problems

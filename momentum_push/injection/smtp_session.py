@@ -25,17 +25,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 import ssl
+import traceback
 from typing import Any, Protocol
 
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, syntax
 
+from momentum_push.injection.smtp_address import split_path
 from momentum_push.injection.smtp_data import Budget, MailCollector
 from momentum_push.injection.smtp_policy import Policy
 
-__all__ = ["DATA_LIMIT_S", "Refused", "SmtpSession"]
+__all__ = ["DATA_LIMIT_S", "HANDSHAKE_S", "INTERNAL", "Refused", "SmtpSession", "trace"]
 
 DATA_LIMIT_S = 600.0
 """For one DATA command; RFC 5321 section 4.5.3.2.6 lets clients wait as long for its reply."""
@@ -45,14 +46,9 @@ CLOSING_S = 10.0
 
 HANDSHAKE_S = 30.0
 MAX_COMMAND = 4096
+INTERNAL = "451 4.3.0 internal error, try again later"
 _MAX_HELD = 16_384
 _READ = 1 << 24
-
-# RFC 5321 section 4.1.2, read leniently: any local part without blanks, any domain; no source route.
-_ATOM = r'[^\s<>"@\x00-\x1f\x7f]+'
-_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
-_MAILBOX = rf"(?:{_QUOTED}|{_ATOM})(?:@{_ATOM})?"
-_PATH = re.compile(rf"<(?:@[^<>:\s]+:)?({_MAILBOX})?>\s*(.*)|({_MAILBOX})(?:\s+(.*))?")
 
 logging.getLogger("mail.log").disabled = True
 
@@ -125,12 +121,11 @@ class SmtpSession(SMTP):
         self.ip: str | None = None
         self.client = "unknown"
         self.is_tls = False
-        self.is_certified = False
         self.user = ""
         self.auth_failures = 0
         self.receptions = 0
         self.recipients = 0
-        self.verdict: tuple[str, str] = ("", "")  # the last recipient domain, and what was said of it
+        self.verdict: tuple[str, str] | None = None  # the last recipient domain, and what was said of it
         self.is_committing = False
         self._door = door
         self._is_admitted = False
@@ -170,9 +165,7 @@ class SmtpSession(SMTP):
         self._handler_coroutine.add_done_callback(_note_end)
 
     def _note_tls(self, transport: Any) -> None:
-        tls = transport.get_extra_info("ssl_object")
-        self.is_tls = tls is not None
-        self.is_certified = tls is not None and bool(tls.getpeercert())
+        self.is_tls = transport.get_extra_info("ssl_object") is not None
 
     def _apply_policy(self) -> None:
         self.hostname, _, self.__ident__ = self.policy.greeting.partition(" ")
@@ -298,8 +291,8 @@ class SmtpSession(SMTP):
             self._flush()
             self._close()
             raise asyncio.CancelledError
-        log.error("smtp_command_failed", conn_id=self.conn_id, client=self.client, exc_info=error)
-        return "451 4.3.0 internal error, try again later"
+        log.error("smtp_command_failed", conn_id=self.conn_id, client=self.client, trace=trace(error))
+        return INTERNAL
 
     # Commands
 
@@ -310,11 +303,7 @@ class SmtpSession(SMTP):
         return True
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        match = _PATH.fullmatch(arg)
-        if match is None or not _is_text(arg):
-            return None, None
-        address, rest, bare, bare_rest = match.groups()
-        return address or bare or "<>", rest or bare_rest or ""
+        return split_path(arg)
 
     @syntax("AUTH <mechanism>")
     async def smtp_AUTH(self, arg: str | None) -> None:
@@ -359,7 +348,6 @@ class SmtpSession(SMTP):
         self._note_tls(transport)
         self.session.host_name, self.session.extended_smtp = None, False
         self.session.authenticated, self.user = None, ""
-        self.verdict = ("", "")
         self._set_rset_state()  # type: ignore[no-untyped-call]
 
     @syntax("DATA")
@@ -416,17 +404,17 @@ class SmtpSession(SMTP):
             super().data_received(rest)
 
     def _create_envelope(self) -> Envelope:
-        self.verdict = ("", "")  # may depend on the sender
+        self.verdict = None  # a reload may have changed it since the last mail
         return Envelope()
-
-
-def _is_text(arg: str) -> bool:
-    """Whether a command's argument was UTF-8; aiosmtpd brings other bytes as lone surrogates."""
-    return arg.isascii() or not any("\ud800" <= char <= "\udfff" for char in arg)
 
 
 def _note_end(task: asyncio.Task[None]) -> None:
     """Fetch the exception of a session's coroutine; a connection that was reset is none of interest."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ConnectionError):
-        log.error("smtp_session_failed", exc_info=error)
+        log.error("smtp_session_failed", trace=trace(error))
+
+
+def trace(error: BaseException) -> str:
+    """Return a traceback as text; `exc_info` may show local variables, device tokens among them."""
+    return "".join(traceback.format_exception(error))

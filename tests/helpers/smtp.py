@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import datetime
 import ipaddress
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from momentum_push.clock import ManualClock
+from momentum_push.config import loads
 from momentum_push.config.tables import inbound
 from momentum_push.errors import Place
+from momentum_push.injection.smtp import SmtpListener
+from momentum_push.injection.sockets import open_sockets
+from momentum_push.loggers.records import Authentication, Rejection
+from momentum_push.meters import Meters
+from tests.helpers.intake import DOMAIN, FakeIntake
 
 TOKEN = "9f8e7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0"
 PAYLOAD = b'{"aps":{"alert":"Ferry cancelled"}}'
+DEADLINE_S = 5.0
 
 
 def container(*parts: bytes, preamble: bytes = b"", parameter: bytes = b'boundary="b1"') -> bytes:
@@ -116,3 +127,135 @@ class Listen:
                 if ipaddress.ip_address(ip) in network:
                     return view
         return self._own
+
+
+class Recorder:
+    """Loggers that keep what they are told."""
+
+    def __init__(self) -> None:
+        self.rejections: list[Rejection] = []
+        self.authentications: list[Authentication] = []
+
+    def rejection(self, now: float, rejection: Rejection) -> None:
+        self.rejections.append(rejection)
+
+    def authentication(self, now: float, authentication: Authentication) -> None:
+        self.authentications.append(authentication)
+
+
+class Client:
+    """A client that says exactly what it is told to, byte by byte where it matters."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes | str) -> None:
+        """Send bytes; they leave at once."""
+        self.writer.write(data.encode() if isinstance(data, str) else data)
+
+    async def reply(self) -> str:
+        """Return the next reply, all of its lines; empty at the end of the connection."""
+        lines = []
+        while True:
+            lines.append((await asyncio.wait_for(self.reader.readline(), DEADLINE_S)).decode().rstrip("\r\n"))
+            if lines[-1][3:4] != "-":
+                return "\n".join(lines)
+
+    async def say(self, command: str) -> str:
+        """Send a command, return its reply."""
+        self.send(command + "\r\n")
+        return await self.reply()
+
+    async def greet(self) -> str:
+        """Read the greeting, say EHLO, return its reply."""
+        assert (await self.reply()).startswith("220 ")
+        return await self.say("EHLO client.example")
+
+    async def begin(self, *recipients: str) -> list[str]:
+        """Say MAIL and RCPT for each recipient; return the replies to RCPT."""
+        assert (await self.say("MAIL FROM:<a@example.net>")).startswith("250 ")
+        return [
+            await self.say(f"RCPT TO:<{recipient}>") for recipient in recipients or (f"{TOKEN}@{DOMAIN}",)
+        ]
+
+    async def data(self, mail: bytes) -> str:
+        """Send DATA and a mail; return the reply at its end."""
+        assert (await self.say("DATA")).startswith("354 ")
+        self.send(mail + b".\r\n")
+        return await self.reply()
+
+    async def mail(self, mail: bytes, *recipients: str) -> str:
+        """Send a mail as a whole transaction."""
+        await self.begin(*recipients)
+        return await self.data(mail)
+
+    async def is_closed(self) -> bool:
+        """Whether the server ends the connection with nothing more to say."""
+        try:
+            return await asyncio.wait_for(self.reader.read(1), DEADLINE_S) == b""
+        except ConnectionResetError:
+            return True
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+
+class Served:
+    """A running listener with everything around it."""
+
+    def __init__(self, listener: SmtpListener, intake: FakeIntake, records: Recorder, meters: Meters) -> None:
+        self.listener = listener
+        self.intake = intake
+        self.records = records
+        self.meters = meters
+        self.addresses: list[Any] = []
+
+    async def client(self, number: int = 0, **options: Any) -> Client:
+        """Connect to the listener's address number `number`."""
+        address = self.addresses[number]
+        if isinstance(address, str):
+            return Client(*await asyncio.open_unix_connection(address))
+        return Client(*await asyncio.open_connection(address[0], address[1], **options))
+
+    async def greeted(self, number: int = 0, **options: Any) -> Client:
+        """Connect and say EHLO."""
+        client = await self.client(number, **options)
+        await client.greet()
+        return client
+
+    async def emptied(self) -> None:
+        """Wait until no session is open."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.listener.session_count:
+                await asyncio.sleep(0.001)
+
+
+RELAYING = 'relay_hosts = ("127.0.0.0/8", "::1") mcmt_reception = "allow"'
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    options: str = RELAYING, listens: Sequence[str] = ('"127.0.0.1:0" { }',), **arguments: Any
+) -> AsyncIterator[Served]:
+    """Run an `esmtp_listener` with these options, beside an intake that takes everything."""
+    (stanza,) = loads(conf(options, listens)).listeners("esmtp_listener")
+    intake, records, meters = FakeIntake(), Recorder(), Meters()
+    listener = SmtpListener(
+        stanza, intake=intake, records=records, meters=meters, clock=ManualClock(), **arguments
+    )
+    served = Served(listener, intake, records, meters)
+    opened = [(listen, open_sockets(listen)) for listen in stanza.listens]
+    served.addresses = [sockets[0].getsockname() for _, sockets in opened]
+    await listener.start(opened)
+    try:
+        yield served
+    finally:
+        await listener.stop(DEADLINE_S)
+
+
+def conf(options: str, listens: Sequence[str] = ('"127.0.0.1:0" { }',)) -> str:
+    """The text of a configuration with one listener."""
+    return "esmtp_listener {\n" + "\n".join(f"listen {listen}" for listen in listens) + f"\n{options}\n}}\n"
