@@ -54,6 +54,13 @@ def test_install_puts_configuration_unit_and_spool_in_place_and_says_what_is_nex
     assert set(files(root)) == {CONF, UNIT}
 
 
+def test_what_is_installed_can_be_read_whatever_the_umask(checkout, root):
+    words = f'umask 077; exec "{checkout}/scripts/install" --root "{root}" --no-venv'
+    subprocess.run(["bash", "-c", words], check=True, capture_output=True, timeout=60)
+    assert (root / UNIT).stat().st_mode & 0o444 == 0o444
+    assert (root / CONF).parent.stat().st_mode & 0o755 == 0o755
+
+
 def test_a_second_install_changes_nothing_and_keeps_the_operators_configuration(checkout, root):
     install(checkout, root)
     (root / CONF).write_text("# mine\n")

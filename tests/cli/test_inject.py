@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from momentum_push.cli import inject, senders
+from momentum_push.message import mcmt
 from tests.helpers.inject_servers import http_door, smtp_door
 
 DOMAIN = "com.example.news.apns"
@@ -246,6 +247,14 @@ def test_smtp_sends_what_no_line_can_carry_as_base64(payload):
     assert base64.b64decode(rest.partition(b"\r\n--")[0]) == payload.encode()
     assert b"\n" not in door.envelopes[0].content.replace(b"\r\n", b"")
     assert max(map(len, door.envelopes[0].content.splitlines())) < 1000
+
+
+@pytest.mark.parametrize("token", [None, "abcd"])
+@pytest.mark.parametrize("payload", [PAYLOAD, '{"aps":{"alert":"Fähre"}}'])
+def test_the_daemons_reader_finds_in_the_mail_what_was_put_in(token, payload):
+    push = senders.Push(DOMAIN, payload.encode(), {"priority": "5", "id": UUID}, "a@b.example")
+    read = mcmt.parse(senders.encode_mail(push, token))
+    assert (read.payload, read.token, read.priority, read.apns_id) == (payload.encode(), token, "5", UUID)
 
 
 @pytest.mark.parametrize("token", ["abcd", "xyz", "ab" * 150, "", "ab\r\nX-Evil: 1", "ab@c"])
