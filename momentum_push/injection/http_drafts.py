@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import UNSET, Raw
 from msgspec.structs import astuple
@@ -59,6 +59,20 @@ def _judge(domain: str) -> Refusal | None:
     return None
 
 
+class _Options(NamedTuple):
+    """What a notification has beside token and payload; None: not given."""
+
+    domain: Any
+    binding: Any
+    topic: Any
+    push_type: Any
+    priority: Any
+    expiration: Any
+    collapse_id: Any
+    context: Any
+    apns_id: Any
+
+
 class Gatherer:
     """Turns notifications into drafts and keeps the place of those that are refused here.
 
@@ -73,6 +87,7 @@ class Gatherer:
         self.count = 0
         self._domain = domain
         self._rest: tuple[object, ...] = ()
+        self._options: _Options | Refusal = _Options(*[None] * 9)
         self._payload = b""
         self._tokens: list[str] | None = None
 
@@ -90,27 +105,33 @@ class Gatherer:
                 fields = astuple(item)
                 payload = bytes(fields[1])
                 rest = fields[2:]
-                if self._tokens is not None and payload == self._payload and rest == self._rest:
+                if rest != self._rest:
+                    self._rest, self._options = rest, self._read(rest)
+                    self._tokens = None
+                if self._tokens is not None and payload == self._payload:
                     self._tokens.append(fields[0])
                 else:
-                    self._begin(fields[0], payload, rest)
+                    self._begin(fields[0], payload)
             self.count += 1
 
-    def _begin(self, token: str, payload: bytes, rest: tuple[Any, ...]) -> None:
-        draft = self._draft(payload, rest)
-        self._tokens = None
-        if isinstance(draft, Refusal):
-            self.refusals[self.count] = draft
+    def _begin(self, token: str, payload: bytes) -> None:
+        """Begin a draft with the options of the notification before, which are this one's too."""
+        options = self._options
+        if isinstance(options, Refusal):
+            self.refusals[self.count] = options
             return
-        draft.tokens.append(token)
-        self.drafts.append(draft)
-        if draft.apns_id is None:  # else the next one needs a draft with an id of its own
-            self._tokens, self._rest, self._payload = draft.tokens, rest, payload
+        tokens = [token]
+        self.drafts.append(_draft(payload, tokens, options))
+        if options.apns_id is None:  # else the next one needs a draft with an id of its own
+            self._tokens, self._payload = tokens, payload
 
     def begin_fan_out(self, envelope: Envelope) -> Draft | Refusal:
         """Return the draft that every token of a one-payload body joins, or why none can."""
+        options = self._read(astuple(envelope)[4:])
+        if isinstance(options, Refusal):
+            return options
         payload = bytes(envelope.payload) if isinstance(envelope.payload, Raw) else b""
-        return self._draft(payload, astuple(envelope)[4:])
+        return _draft(payload, [], options)
 
     def add_tokens(self, draft: Draft | Refusal, tokens: Sequence[str | Refusal]) -> None:
         """Take the next device tokens of a one-payload body."""
@@ -126,25 +147,11 @@ class Gatherer:
                 self.refusals[self.count + place] = refusal
         self.count += len(tokens)
 
-    def _draft(self, payload: bytes, rest: tuple[Any, ...]) -> Draft | Refusal:
-        """Make a draft without tokens of the optional members, in the order of `Item`."""
-        domain, binding, topic, push_type, priority, expiration, collapse_id, context, apns_id = (
-            None if value is UNSET else value for value in rest
-        )
-        domain = (domain or self._domain).lower()
-        return _judge(domain) or Draft(
-            domain=domain,
-            payload=payload,
-            tokens=[],
-            binding=binding,
-            topic=topic,
-            push_type=push_type,
-            priority=priority,
-            expiration=expiration,
-            collapse_id=collapse_id,
-            apns_id=apns_id,
-            context=context or {},
-        )
+    def _read(self, rest: tuple[Any, ...]) -> _Options | Refusal:
+        """Read the optional members, in the order of `Item`."""
+        options = _Options(*(None if value is UNSET else value for value in rest))
+        domain = (options.domain or self._domain).lower()
+        return _judge(domain) or options._replace(domain=domain, context=options.context or {})
 
     def results(self, taken: Sequence[Result]) -> list[Result]:
         """Return one result per notification: the intake's for those it was given, ours for the rest."""
@@ -152,3 +159,12 @@ class Gatherer:
             return list(taken)
         answers = iter(taken)
         return [self.refusals.get(place) or next(answers) for place in range(self.count)]
+
+
+def _draft(payload: bytes, tokens: list[str], options: _Options) -> Draft:
+    # By position, because this is the hot path: domain, payload, tokens, rcpts, then as in _Options.
+    domain, binding, topic, push_type, priority, expiration, collapse_id, context, apns_id = options
+    return Draft(
+        domain, payload, tokens, None, binding, topic, push_type, priority, expiration, collapse_id, apns_id,
+        context.copy(),
+    )  # fmt: skip

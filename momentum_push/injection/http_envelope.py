@@ -212,40 +212,45 @@ def _quotes(values: Sequence[object]) -> int:
 
 def _is_exact(items: Sequence[Item], text: bytes) -> bool:
     """Whether what was decoded accounts for every quote of `text`, and no backslash is outside a payload."""
-    quotes = 6 * len(items) - text.count(b'"')  # of two required keys and the token itself
-    slashes = -text.count(b"\\")
+    payloads = b"".join([item.payload for item in items])
+    quotes = 6 * len(items) + payloads.count(b'"')  # of two required keys and the token itself; of payloads
     known: tuple[object, ...] = ()
     known_quotes = 0
     for item in items:
-        fields = astuple(item)
-        rest = fields[2:]
+        rest = astuple(item)[2:]
         if rest != known:
             known, known_quotes = rest, _quotes(rest)
-        payload = bytes(fields[1])
-        quotes += known_quotes + payload.count(b'"')
-        slashes += payload.count(b"\\")
-    return not quotes and not slashes
+        quotes += known_quotes
+    return quotes == text.count(b'"') and payloads.count(b"\\") == text.count(b"\\")
 
 
 # --- the top level ---------------------------------------------------------------------------------
 
 
-def _cut_out(text: bytes, raw: Raw) -> bytes:
-    """Return `text` with the value `raw` replaced by 0; it was decoded from there.
+def _cut_out(text: bytes, raws: Sequence[Raw]) -> bytes | None:
+    """Return `text` with the values `raws`, which were decoded from there, replaced by 0.
 
-    msgspec does not tell where a Raw began, so it is searched. A second value with the same first
-    64 bytes is possible; many of them are an attack on this search.
+    msgspec does not tell where a Raw began, so it is searched. A list may have a twin inside the payload;
+    cut out there, the payload is not found any more, and the next place is tried.
     """
-    view = memoryview(raw)
+    if not raws:
+        return text
+    view = memoryview(raws[0])
     head = bytes(view[:64])
     start = -1
-    for _ in range(16):
+    for _ in range(16):  # more twins are an attack on this search
         start = text.find(head, start + 1)
+        if start < 0:
+            break
         if all(text[start + at : start + end] == bytes(view[at:end]) for at, end in _pieces(len(view))):
-            return text[:start] + b"0" + text[start + len(view) :]
-    if len(text) > MAX_SEARCH:
-        raise RequestRefused(400, "BadRequest", "$: members repeat each other; send each value once")
-    return text  # the stdlib's parser will tell
+            rest = _cut_out(text[:start] + b"0" + text[start + len(view) :], raws[1:])
+            if rest is not None:
+                return rest
+    return None
+
+
+def _size(raw: Raw) -> int:
+    return len(memoryview(raw))
 
 
 def _pieces(size: int) -> Iterator[tuple[int, int]]:
@@ -266,13 +271,13 @@ def read_envelope(text: bytes) -> Envelope:
         raise RequestRefused(400, refusal.error, refusal.detail) from None
     _check_form(envelope)
     values = astuple(envelope)
-    rest = text
-    # The payload first: it may hold a copy of the list, the list cannot hold a copy of the payload.
-    for value in (envelope.payload, envelope.notifications, envelope.device_tokens):
-        if isinstance(value, Raw):
-            rest = _cut_out(rest, value)
-    if rest.count(b'"') != _quotes(values) or b"\\" in rest:
-        duplicate = _duplicate(rest, "$")
+    # The largest first: what is searched next is then searched in a short text.
+    raws = sorted((value for value in values if isinstance(value, Raw)), key=_size, reverse=True)
+    rest = _cut_out(text, raws)
+    if rest is None and len(text) > MAX_SEARCH:
+        raise RequestRefused(400, "BadRequest", "$: members repeat each other; send each value once")
+    if rest is None or rest.count(b'"') != _quotes(values) or b"\\" in rest:
+        duplicate = _duplicate(text if rest is None else rest, "$")
         if duplicate is not None:
             raise RequestRefused(400, duplicate.error, duplicate.detail)
     return envelope

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from momentum_push.injection.http_answers import RequestRefused
 from momentum_push.injection.http_drafts import Result
 from momentum_push.message import Refusal
+from momentum_push.message.ids import apns_id, format_mid
 
 __all__ = ["SLICE", "Ledger", "Pieces", "outcome", "refusals_of", "render", "slices"]
 
@@ -34,14 +35,20 @@ _encode = msgspec.json.Encoder().encode
 
 def render(results: Sequence[Result]) -> bytes:
     """Return results as JSON objects with commas between; message ids and UUIDs need no escaping."""
-    return b",".join(
-        [
-            _encode({"error": result.error, "detail": result.detail})
-            if isinstance(result, Refusal)
-            else f'{{"id":"{result.mid}","apns_id":"{result.apns_id}"}}'.encode()
-            for result in results
-        ]
-    )
+    salt, tail = -1, ""
+    rendered: list[str] = []
+    for result in results:
+        if isinstance(result, Refusal):
+            rendered.append(_encode({"error": result.error, "detail": result.detail}).decode())
+            continue
+        sequence = result.sequence
+        if result.part.salt != salt:
+            # All apns-ids of a spool differ in their first 48 bits only (`message.ids`).
+            salt = result.part.salt
+            tail = apns_id(salt, 0)[13:]
+        own = result.own_apns_id or f"{sequence >> 16:08x}-{sequence & 0xFFFF:04x}{tail}"
+        rendered.append(f'{{"id":"{format_mid(sequence)}","apns_id":"{own}"}}')
+    return ",".join(rendered).encode()
 
 
 def slices(results: Sequence[Result]) -> Iterator[bytes]:
