@@ -22,20 +22,25 @@ log = structlog.get_logger()
 
 
 class Connection(asyncio.Protocol):
-    """One client; `on_end` is told when it is gone."""
+    """One client; it stands in `connections` from the end of the handshake to its own.
 
-    def __init__(self, floor: Floor, is_plain: bool, on_end: Callable[["Connection"], None]) -> None:
+    asyncio makes a protocol before the handshake and forgets it without a word where that fails.
+    """
+
+    def __init__(self, floor: Floor, is_plain: bool, connections: set["Connection"]) -> None:
         self._floor = floor
         self._is_plain = is_plain
-        self._on_end = on_end
+        self._connections = connections
         self._timers: set[asyncio.TimerHandle] = set()
         self._is_deaf = False
         self._is_closing = False
         self._session: Session | None = None
+        self._ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
+        self._connections.add(self)
         tls = transport.get_extra_info("ssl_object")
         remote = _address(transport.get_extra_info("peername"))
         row = self._floor.ledger.open_connection(remote, self._floor.clock.now())
@@ -63,7 +68,8 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._session.end()
             log.info("simulator_connection_closed", session=repr(self._session), error=error)
-        self._on_end(self)
+        self._connections.discard(self)
+        self._ended.set()
 
     def pause_writing(self) -> None:
         self._transport.pause_reading()
@@ -95,6 +101,10 @@ class Connection(asyncio.Protocol):
     def stop_reading(self) -> None:
         self._is_deaf = True
         self._transport.pause_reading()
+
+    async def wait_ended(self) -> None:
+        """Return when the connection is gone."""
+        await self._ended.wait()
 
     def abort(self) -> None:
         """End it at once."""

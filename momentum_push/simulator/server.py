@@ -74,7 +74,6 @@ class Simulator:
         self._is_plain = is_plain
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
-        self._all_ended = asyncio.Event()
         self.ledger = Ledger(ledger, keep_requests, keeps_payload)
         faults = faults or Faults()
         self._floor = Floor(
@@ -114,11 +113,9 @@ class Simulator:
         if self._server is not None:
             self._server.close()
             self._server = None
-        for connection in list(self._connections):
-            connection.abort()
-        if self._connections:
-            self._all_ended.clear()
-            await asyncio.wait_for(self._all_ended.wait(), _STOP_S)
+        ending = [connection.wait_ended() for connection in self._connections]
+        self.drop_connections()
+        await asyncio.wait_for(asyncio.gather(*ending), _STOP_S)
         self.ledger.close()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -184,14 +181,7 @@ class Simulator:
             connection.abort()
 
     def _connect(self) -> Connection:
-        connection = Connection(self._floor, self._is_plain, self._disconnect)
-        self._connections.add(connection)
-        return connection
-
-    def _disconnect(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        if not self._connections:
-            self._all_ended.set()
+        return Connection(self._floor, self._is_plain, self._connections)
 
 
 def _context(folder: Path) -> ssl.SSLContext:
