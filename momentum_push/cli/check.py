@@ -1,8 +1,8 @@
 """`momentum-push check`: says whether a configuration can be used, and everything that is wrong with it.
 
 Problems are the command's result, so they go to standard output, like `Configuration valid`; only that
-there is no configuration at all goes to standard error. `VALIDATORS` are the other rooms' `validate`
-functions, which look at keys, certificates, routes, formats; the package's `__init__` puts them there.
+there is no configuration at all goes to standard error. `VALIDATORS` look further than the conf language
+does, at keys, certificates, routes, formats: the same functions that start and reload call.
 """
 
 import os
@@ -16,7 +16,14 @@ from momentum_push.errors import ConfigError, Problem
 
 __all__ = ["VALIDATORS", "chosen", "command", "config_option", "examine", "report"]
 
-VALIDATORS: list[Callable[[Config], Iterable[Problem]]] = []
+
+def _rooms(config: Config) -> Iterable[Problem]:
+    from momentum_push.daemon.checks import validate  # here: dump-config and --help do not wait for the doors
+
+    return validate(config)
+
+
+VALIDATORS: list[Callable[[Config], Iterable[Problem]]] = [_rooms]
 
 config_option = click.option(
     "-c",

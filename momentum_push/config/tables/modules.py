@@ -6,7 +6,7 @@ __all__ = ["MODULES", "ROWS"]
 
 MODULES = ("apn", "apn_logger", "ec_logger", "json_logger", "httpsrv", "restinjector", "scriptlet")
 
-_LOGS = "/var/log/momentum-push/"
+_LOGS = "/var/log/momentum-push/"  # beside /etc/momentum-push; Momentum's own folder was its own
 
 _COMMON = (
     Option("enabled", Kind.BOOLEAN, True, MODULES, help="false: loaded but passive"),
