@@ -7,7 +7,7 @@ by the daemon.
 
     credential ◄── provider_token, certificate      who we are
     tls                                             the context for it
-    connection ──► wire ──► frames, request, response
+    connection ──► wire ──► engine (h2), frames, request, response
         │   └────► liveness                         when silence is death
         └────────► failures                         why no connection came about, in words
 """

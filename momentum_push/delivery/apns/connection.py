@@ -18,10 +18,8 @@ brought; `on_change` follows when state or capacity changed. `send` calls neithe
 from __future__ import annotations
 
 import asyncio
-import enum
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import structlog
@@ -36,6 +34,7 @@ from momentum_push.delivery.apns.failures import (
     no_http2,
 )
 from momentum_push.delivery.apns.liveness import Liveness, Need, Pulse
+from momentum_push.delivery.apns.options import ConnectionOptions, ConnectionState, Target
 from momentum_push.delivery.apns.provider_token import HeldToken
 from momentum_push.delivery.apns.response import Farewell
 from momentum_push.delivery.apns.wire import Request, Wire, WireOptions
@@ -47,55 +46,6 @@ log = structlog.get_logger()
 
 CLOSE_TIMEOUT_S = 2.0
 """How long an orderly close waits for the peer's close_notify; nothing of ours depends on it."""
-
-
-class ConnectionState(enum.Enum):
-    """Where a connection is in its life; see the module's head."""
-
-    CONNECTING = "connecting"
-    PROBING = "probing"
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One place to connect to."""
-
-    host: str
-    """Name for `:authority`, SNI and the check of the certificate."""
-    port: int
-    address: str
-    """IP address to connect to, resolved for this one connect (apns.md 6.6)."""
-    verify_name: str = ""
-    """The name instead of `host`, where the route says `?verify_name=`: the peer stands for it."""
-
-    @property
-    def name(self) -> str:
-        """The name that the peer must prove."""
-        return self.verify_name or self.host
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}" + ("" if self.host == self.address else f" ({self.address})")
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionOptions:
-    """Times in seconds; what the configuration says for one (binding, domain)."""
-
-    connect_timeout_s: float = 10.0
-    response_timeout_s: float = 30.0
-    idle_timeout_s: float = 3600.0
-    """0: kept."""
-    ping_interval_s: float = 60.0
-    """0: no PING while idle."""
-    max_streams: int = 1000
-    max_deliveries: int = 0
-    """0: no limit."""
-    busy_ping_interval_s: float = 10.0
-    ping_timeout_s: float = 10.0
 
 
 class Authority(Protocol):

@@ -32,8 +32,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -44,8 +42,8 @@ from h2.events import (
     StreamReset,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
 
+from momentum_push.delivery.apns.engine import make_engine
 from momentum_push.delivery.apns.frames import GOAWAY, HEADER_LENGTH, FrameCutter
 from momentum_push.delivery.apns.request import Field, RequestWriter, size_of
 from momentum_push.delivery.apns.response import (
@@ -99,18 +97,6 @@ class _Exchange(msgspec.Struct, gc=False):
     body: bytes = b""
 
 
-class _Engine(H2Connection):
-    """h2 without its walk over all streams at each request; the wire counts for itself."""
-
-    @property
-    def open_outbound_streams(self) -> int:
-        return 0
-
-    def tidy(self) -> None:
-        """Forget streams that have ended."""
-        self._open_streams(1)
-
-
 class Wire:
     """One connection's protocol state; see the module's head."""
 
@@ -132,7 +118,7 @@ class Wire:
         self._exchanges: dict[int, _Exchange] = {}  # by stream id, and so in the order of their deadlines
         self._writer = RequestWriter(options.authority)
         self._cutter = FrameCutter()
-        self._h2 = _engine()
+        self._h2 = make_engine()
         self._next_id = 1
         self._limit = 0
         self._wanted_window = 0  # bytes of the body that did not fit, until it would
@@ -423,19 +409,3 @@ class Wire:
             exchange.size,
             now - exchange.sent_at,
         )
-
-
-def _engine() -> _Engine:
-    """Make h2's client side; its checks of what *we* send are off: `request` makes nothing else."""
-    config = H2Configuration(
-        client_side=True,
-        header_encoding=None,
-        validate_outbound_headers=False,
-        normalize_outbound_headers=False,
-    )
-    engine = _Engine(config)
-    engine.local_settings = Settings(
-        client=True,
-        initial_values={SettingCodes.ENABLE_PUSH: 0, SettingCodes.MAX_HEADER_LIST_SIZE: 65536},
-    )
-    return engine
