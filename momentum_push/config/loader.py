@@ -2,13 +2,14 @@
 
 The only module of this room that touches the disk. Names are looked for as momentum.md 1.1 and
 interfaces.md 2 say: in the directory of the including file, then in that of the master file, then along
-`EC_CONF_SEARCH_PATH`. A directory stands for its regular files, hidden ones left out, in
-alphabetical order, not recursively. `local_changes_file` is read last.
+`EC_CONF_SEARCH_PATH`; so are the keys and certificates that options name. A directory stands for its
+regular files, hidden ones left out, in alphabetical order, not recursively. `local_changes_file` is
+read last.
 """
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from momentum_push.config.checks import check
 from momentum_push.config.conf import Config
 from momentum_push.config.nodes import Assignment, Include, Included, Item, Stanza, Text
 from momentum_push.config.parser import parse_tolerant
+from momentum_push.config.tree import Block, Setting
 from momentum_push.errors import ConfigError, Place, Problem
 
 __all__ = ["DEFAULT_FILE", "find_default", "load", "loads", "search_path_of"]
@@ -132,6 +134,7 @@ class _Loader:
         items = self._file(self.master, None)
         items = (*items, *self._local_changes(items))
         root, problems = build(items, self.master)
+        self._locate(root)
         if not any(_are_errors(self.problems)):
             problems.extend(check(root))  # what looks at the whole would see ghosts in half a file
         self.problems.extend(problems)
@@ -231,6 +234,20 @@ class _Loader:
             )
             return []
         return [os.path.join(name, entry) for entry in sorted(entries) if not entry.startswith(".")]
+
+    def _locate(self, root: Block) -> None:
+        """Say where the files are that options name: found like includes, else beside the master file."""
+        for block in root.walk():
+            for name, setting in block.settings.items():
+                row = options.option(name, block.kind)
+                if row is not None and row.type is options.Kind.FILE and setting.value:
+                    block.settings[name] = replace(setting, value=self._located(setting))
+
+    def _located(self, setting: Setting) -> str:
+        name = str(setting.value)
+        candidates = self._candidates(name, setting.place.file)
+        beside = os.path.join(os.path.dirname(self.master), name)
+        return next((found for found in candidates if self.disk.is_file(found)), beside)
 
     def _local_changes(self, items: Sequence[Item]) -> tuple[Item, ...]:
         """The file that the last global `local_changes_file` names; one that is missing says nothing."""

@@ -5,6 +5,7 @@
     INTEGER   decimal; -1 where the option allows it        int, or one of the option's words
     STRING    anything                                      str
     PATH      a path or URI; "none" ends inheriting         str, "" for none
+    FILE      as PATH, a file that is read                  str, where the loader found it
     MODE      octal, 0644                                   int
     RATE      "N" per second or "N/S" per S seconds         Rate
     CHOICE    one of the option's words, any case           str, lower-case
@@ -39,6 +40,7 @@ class Kind(Enum):
     INTEGER = "integer"
     STRING = "string"
     PATH = "path"
+    FILE = "file"
     MODE = "file mode"
     RATE = "rate"
     CHOICE = "choice"
@@ -229,6 +231,7 @@ _SCALARS = {
     Kind.INTEGER: _integer,
     Kind.STRING: _string,
     Kind.PATH: _path,
+    Kind.FILE: _path,
     Kind.MODE: _mode,
     Kind.RATE: _rate,
     Kind.CHOICE: _choice,

@@ -19,7 +19,7 @@ domain "/^\\d+[.]apns$/" { apn_topics = ( "a" "b" ) blackhole = true }
 binding_group "g" { retry_interval = 5 binding "b" { domain "x" { idle_timeout = 3 } } }
 http_listener { listen "127.0.0.1:8081" { context = [ tenant = "a b" ] file_mode = 0600 } }
 esmtp_listener { idle_time = 9 listen "[::1]:25" { peer "10.0.0.0/8" { mcmt_reception = allow } } }
-security { user = "push" }
+security { user = "" }
 """
 )
 

@@ -119,7 +119,7 @@ KINDS = {
     ),
     "chroot": (
         'security { chroot = "/srv" }',
-        "t.conf:1:12: chroot is not implemented yet; use RootDirectory= of systemd",
+        "t.conf:1:12: chroot is not implemented yet; use RootDirectory= of systemd and remove it",
     ),
 }
 

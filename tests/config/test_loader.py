@@ -75,6 +75,25 @@ def test_the_search_path_comes_from_the_environment(tmp_path, monkeypatch):
     assert search_path_of({}) == []
 
 
+def test_files_that_options_name_are_found_like_includes(tmp_path):
+    """interfaces.md 2: in the directory of the -c file, then along the search path."""
+    put(tmp_path / "path", {"a.p8": "", "b.p8": ""})
+    text = 'apn_auth_key = "{}"'
+    names = ["a.p8", "b.p8", "c.p8", "gone.p8", "/abs.p8", "none"]
+    domains = "".join(f'domain "{n}" {{ {text.format(name)} }}\n' for n, name in enumerate(names))
+    path = put(tmp_path, {"push.conf": 'include "sub/x"', "sub/x": domains, "sub/c.p8": "", "a.p8": ""})
+    conf = load(path, [tmp_path / "path"])
+    found = [conf.outbound("default", "default", str(n))["apn_auth_key"] for n in range(len(names))]
+    assert [name.replace(f"{tmp_path}/", "") for name in found] == [
+        "a.p8",
+        "path/b.p8",
+        "sub/c.p8",
+        "gone.p8",
+        "/abs.p8",
+        "",
+    ]
+
+
 def test_a_missing_include_is_an_error_at_the_place_of_the_include(tmp_path):
     path = put(tmp_path, {"push.conf": 'domain "x" {\n  include "gone.conf"\n}'})
     assert said(path, [Path("/srv")]) == [

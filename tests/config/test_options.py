@@ -13,6 +13,7 @@ PYTHON = {
     Kind.INTEGER: int,
     Kind.STRING: str,
     Kind.PATH: str,
+    Kind.FILE: str,
     Kind.MODE: int,
     Kind.RATE: (Rate, type(None)),
     Kind.CHOICE: str,

@@ -184,10 +184,10 @@ _HTTP_ROWS = (
 
 _TLS_ROWS = (
     Option("use_ssl", Kind.BOOLEAN, False, _TLS, help="TLS from the first byte"),
-    Option("tls_certificate", Kind.PATH, "", _TLS, help="the server's certificate chain, PEM"),
-    Option("tls_key", Kind.PATH, "", _TLS, help="its key, PEM without passphrase"),
+    Option("tls_certificate", Kind.FILE, "", _TLS, help="the server's certificate chain, PEM"),
+    Option("tls_key", Kind.FILE, "", _TLS, help="its key, PEM without passphrase"),
     Option(
-        "tls_client_ca", Kind.PATH, "", _TLS, help="PEM file that client certificates are checked against"
+        "tls_client_ca", Kind.FILE, "", _TLS, help="PEM file that client certificates are checked against"
     ),
     Option("tls_ciphers", Kind.STRING, "DEFAULT", _TLS, help="OpenSSL cipher list, TLS 1.2"),
     Option("tls_protocols", Kind.STRING, "+ALL", _TLS, help="+TLSv1.2, +TLSv1.3 or +ALL; never below 1.2"),

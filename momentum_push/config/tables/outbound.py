@@ -184,16 +184,16 @@ _TLS = (
         ("domain", "global"),
         help='lets tls_verify = "no" be obeyed',
     ),
-    Option("tls_ca", Kind.PATH, "", _ALL, help="PEM file added to the system's roots"),
-    Option("tls_certificate", Kind.PATH, "", _ALL, help="the app's certificate, PEM"),
-    Option("tls_key", Kind.PATH, "", _ALL, help="its key, PEM without passphrase"),
+    Option("tls_ca", Kind.FILE, "", _ALL, help="PEM file added to the system's roots"),
+    Option("tls_certificate", Kind.FILE, "", _ALL, help="the app's certificate, PEM"),
+    Option("tls_key", Kind.FILE, "", _ALL, help="its key, PEM without passphrase"),
     Option("tls_ciphers", Kind.STRING, "DEFAULT", _ALL, help="OpenSSL cipher list, TLS 1.2"),
     Option("tls_protocols", Kind.STRING, "+ALL", _ALL, help="+TLSv1.2, +TLSv1.3 or +ALL; never below 1.2"),
     Option("tlsv13_ciphersuites", Kind.STRING, "", _ALL, help="OpenSSL ciphersuites, TLS 1.3"),
 )
 
 _APN = (
-    Option("apn_auth_key", Kind.PATH, "", _ALL, help="the .p8 signing key"),
+    Option("apn_auth_key", Kind.FILE, "", _ALL, help="the .p8 signing key"),
     Option(
         "apn_key_id",
         Kind.STRING,

@@ -68,7 +68,7 @@ _PROCESS = (
         "seconds",
         "SIGTERM waits so long for answers that are due",
     ),
-    Option("apn_reasons_file", Kind.PATH, "", _GLOBAL, help="YAML rows over the built-in reason table"),
+    Option("apn_reasons_file", Kind.FILE, "", _GLOBAL, help="YAML rows over the built-in reason table"),
     Option("apn_push_types", Kind.LIST, [], _GLOBAL, help="further push types, accepted as they are"),
     Option("local_changes_file", Kind.PATH, "", _GLOBAL, help="conf file that is read last"),
     Option("local_changes_only", Kind.BOOLEAN, False, _GLOBAL, help="all console changes go to that file"),
