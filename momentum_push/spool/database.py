@@ -30,16 +30,18 @@ from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Change, Mark, Row
 from momentum_push.spool.seam import QueueCount
 
-__all__ = ["FORMAT", "BadRow", "Database", "Meta"]
+__all__ = ["FORMAT", "FREE_PAGES_KEPT", "PAGE_BYTES", "BadRow", "Database", "Meta"]
 
 FORMAT = 1
+PAGE_BYTES = 4096
+FREE_PAGES_KEPT = 4096
+"""What an idle spool keeps of its free pages: 16 MB that the next messages need not wait for."""
 
 _Item = TypeVar("_Item")
 
 _BUSY_S = 5.0
 _BYTES_PER_STATEMENT = 1 << 20
 _ROWS_PER_STATEMENT = 500
-_FREE_PAGES_KEPT = 4096
 _WAL_BYTES_KEPT = 64 << 20
 _WAL_PAGES = 10_000
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
@@ -178,14 +180,15 @@ class Database:
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
-    def give_back(self, pages: int) -> bool:
-        """Return up to `pages` free pages to the disk; False when there are few left to give."""
+    def give_back(self, pages: int, keep: int = FREE_PAGES_KEPT) -> bool:
+        """Return up to `pages` free pages to the disk; False when no more than `keep` are free."""
         try:
             (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-            if free <= _FREE_PAGES_KEPT:
+            if free <= keep:
                 return False
-            pages = min(pages, free - _FREE_PAGES_KEPT)
-            self._connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            pages = min(pages, free - keep)
+            # execute() would step it once, which is one page; executescript() steps it to its end
+            self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
         except sqlite3.Error as error:
             raise self._translate(error) from error
         return True
@@ -348,7 +351,7 @@ class Database:
     def _set_up(self, force_fsync: bool, is_writer: bool) -> None:
         execute = self._connection.execute
         if is_writer:
-            execute("PRAGMA page_size = 4096")
+            execute(f"PRAGMA page_size = {PAGE_BYTES}")
             execute("PRAGMA auto_vacuum = incremental")
             execute("PRAGMA journal_mode = WAL")
             execute(f"PRAGMA journal_size_limit = {_WAL_BYTES_KEPT}")

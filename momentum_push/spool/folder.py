@@ -3,17 +3,22 @@
     spoolbase/
       spool.db       the database; SQLite puts spool.db-wal and spool.db-shm beside it
       lock           held with flock() by the one process that may write; holds its process id
-      reserve        RESERVE_BYTES of nothing
+      reserve        RESERVE_BYTES of nothing, while the spool is open
 
-The reserve is for the day the disk is full: removing what was sent needs a little room first, in the
-write-ahead log. It is given back to the disk when a commit fails for want of room, so that settling goes
-on, and taken again before new messages are let in; so a spool that was full opens its doors only when
-the disk has RESERVE_BYTES free. flock() and not a pid file: the system lets go of it whenever the
-process ends, however it ends.
+The reserve is for the day the disk is full. Removing what was sent needs room first, in the write-ahead
+log; and the log begins anew only when all of it has moved into the database, which may have to grow by
+as much. So the reserve is as large as the log becomes (42 MB, and some for a large transaction). It is
+given back to the disk when a commit fails for want of room, so that settling goes on, and taken again
+before new messages are let in: a spool that was full opens its doors when the disk has room for the
+reserve and a margin beside it. We tried a reserve of 16 MB: a log that moved by half ate it, and nothing
+could be settled until an operator came.
+
+flock() and not a pid file: the system lets go of it whenever the process ends, however it ends.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -23,7 +28,8 @@ from momentum_push.errors import SpoolError, SpoolFull, SpoolInUse
 __all__ = ["DATABASE", "RESERVE_BYTES", "SpoolFolder"]
 
 DATABASE = "spool.db"
-RESERVE_BYTES = 16 << 20
+RESERVE_BYTES = 64 << 20
+_MARGIN_BYTES = 16 << 20
 
 
 class SpoolFolder:
@@ -58,8 +64,9 @@ class SpoolFolder:
             ) from error
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Give the reserve back and let go of the lock."""
         if self._lock >= 0:
+            self.release_reserve()
             os.close(self._lock)
             self._lock = -1
 
@@ -69,10 +76,12 @@ class SpoolFolder:
             if self._reserve.exists() and self._reserve.stat().st_size >= RESERVE_BYTES:
                 return
             self._allocate()
+            self._check_margin()
         except OSError as error:
             self._reserve.unlink(missing_ok=True)
             raise SpoolFull(
-                f'spool: "{self._reserve}": {error.strerror}; free {RESERVE_BYTES >> 20} MB there'
+                f'spool: "{self._reserve}": {error.strerror}; '
+                f"free {(RESERVE_BYTES + _MARGIN_BYTES) >> 20} MB there"
             ) from error
 
     def release_reserve(self) -> None:
@@ -81,7 +90,11 @@ class SpoolFolder:
 
     def bytes_used(self) -> int:
         """Return the size of the database and its log."""
-        return sum(_size(Path(f"{self.database}{suffix}")) for suffix in ("", "-wal"))
+        return _size(self.database) + self.log_bytes()
+
+    def log_bytes(self) -> int:
+        """Return the size of the write-ahead log."""
+        return _size(Path(f"{self.database}-wal"))
 
     def _take_lock(self) -> int:
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
@@ -112,6 +125,12 @@ class SpoolFolder:
             os.posix_fallocate(reserve, 0, RESERVE_BYTES)
         finally:
             os.close(reserve)
+
+    def _check_margin(self) -> None:
+        """Refuse a reserve that takes the last of the room; the next commit would ask for it back."""
+        disk = os.statvfs(self._reserve)
+        if disk.f_bavail * disk.f_frsize < _MARGIN_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _size(path: Path) -> int:

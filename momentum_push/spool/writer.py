@@ -11,8 +11,8 @@ The failure rules:
    room the reserve is given back first (`folder.py`).
 2. That fails too: the settles are kept and go first into the next transaction, a second later.
 3. From 1 on `is_writable` is False and appends are refused unseen, so a full disk is not worn out by
-   attempts. About every second the writer settles what it kept, takes the reserve again and writes a
-   little. When all three succeed, `is_writable` is True again.
+   attempts. About every second the writer settles what it kept, takes the reserve again (giving free
+   pages of the database back for that) and writes a little. When all succeeds, it is writable again.
 4. SQLite refuses a value (`BadRow`): that is our own fault and would stop the others for ever, so they
    are committed one by one and the culprit is told.
 5. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
@@ -36,8 +36,8 @@ import structlog
 
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError, SpoolFull
-from momentum_push.spool.database import BadRow, Database
-from momentum_push.spool.folder import SpoolFolder
+from momentum_push.spool.database import PAGE_BYTES, BadRow, Database
+from momentum_push.spool.folder import RESERVE_BYTES, SpoolFolder
 from momentum_push.spool.rows import Change, Operation
 
 __all__ = ["MAX_BYTES", "Report", "Writer"]
@@ -226,7 +226,12 @@ class Writer:
         self._cause = error
         self._try_at = time.monotonic() + self._probe_interval_s
         if isinstance(error, SpoolFull):
-            self._folder.release_reserve()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Give the reserve back, and empty the log if what it needs in the database fits into that."""
+        self._folder.release_reserve()
+        if self._folder.log_bytes() <= RESERVE_BYTES:
             self._attempt(self._database.checkpoint)
 
     def _retry_kept(self) -> bool:
@@ -246,9 +251,22 @@ class Writer:
     def _recover(self) -> None:
         """Rule 3: see whether the disk takes writes again."""
         self._try_at = time.monotonic() + self._probe_interval_s
-        if self._retry_kept() and self._attempt(self._folder.hold_reserve) and self._attempt(self._probe):
+        if self._retry_kept() and self._regain_reserve() and self._attempt(self._probe):
             _say("info", "spool_writable_again")
             self.is_writable = True
+
+    def _regain_reserve(self) -> bool:
+        """Take the reserve; where there is no room for it, see what room the spool itself can give back."""
+        hold = self._folder.hold_reserve
+        return self._attempt(hold) or (self._attempt(self._shrink) and self._attempt(hold))
+
+    def _shrink(self) -> None:
+        """Give back as many free pages as the reserve needs; the log stays, settling goes on in it."""
+        steps = range(0, RESERVE_BYTES, _PAGES_A_REST * PAGE_BYTES)
+        for _ in steps:
+            if not self._database.give_back(_PAGES_A_REST, keep=0):
+                break
+        self._database.checkpoint()
 
     def _probe(self) -> None:
         self._database.probe(self._clock.now())
@@ -268,7 +286,7 @@ class Writer:
         try:
             action()
         except (SpoolError, OSError) as error:
-            _say("warning", "spool_attempt_failed", action=action.__name__.strip("_"), error=str(error))
+            _say("debug", "spool_attempt_failed", action=action.__name__.strip("_"), error=str(error))
             return False
         return True
 

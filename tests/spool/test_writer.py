@@ -15,6 +15,7 @@ import structlog.testing
 from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.message import MessageList
 from momentum_push.spool import SqliteSpool
+from momentum_push.spool.database import Database
 from momentum_push.spool.folder import RESERVE_BYTES
 from momentum_push.spool.rows import Change, Operation
 from tests.helpers.lists import NOW, QUEUE, message_list
@@ -255,8 +256,9 @@ def test_free_pages_go_back_to_the_disk_when_there_is_nothing_else_to_do(
     bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr("momentum_push.spool.database._FREE_PAGES_KEPT", 0)
-        monkeypatch.setattr("momentum_push.spool.writer._REST_S", 0.01)
+        monkeypatch.setattr(Database.give_back, "__defaults__", (0,))
+        monkeypatch.setattr("momentum_push.spool.writer._REST_S", 0.05)
+        monkeypatch.setattr("momentum_push.spool.writer._PAGES_A_REST", 20)
         spool, items = await filled(bench, 100)
         pages = page_count(spool)
         await spool.settle([leave_all(item).home for item in items])
