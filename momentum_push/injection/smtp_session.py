@@ -327,6 +327,13 @@ class SmtpSession(SMTP):
             await self._start_tls(context)
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
+        """Put TLS below the session; nothing must be awaited between the look at the buffer and the change.
+
+        Afterwards the buffer is not cleared: the client's first commands may have come through TLS already.
+        """
+        if self._reader._buffer:  # a client that did not wait for our 220, which did not leave at once
+            self.abort()
+            raise asyncio.CancelledError
         try:
             transport = await self.loop.start_tls(
                 self.transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
@@ -344,7 +351,6 @@ class SmtpSession(SMTP):
         self.transport = self._transport = transport
         self._reader._transport = self._writer._transport = transport
         self._over_ssl = True
-        self._reader._buffer.clear()
         self._note_tls(transport)
         self.session.host_name, self.session.extended_smtp = None, False
         self.session.authenticated, self.user = None, ""

@@ -212,13 +212,17 @@ class Served:
         self.records = records
         self.meters = meters
         self.addresses: list[Any] = []
+        self.clients: list[Client] = []
 
     async def client(self, number: int = 0, **options: Any) -> Client:
         """Connect to the listener's address number `number`."""
         address = self.addresses[number]
         if isinstance(address, str):
-            return Client(*await asyncio.open_unix_connection(address))
-        return Client(*await asyncio.open_connection(address[0], address[1], **options))
+            client = Client(*await asyncio.open_unix_connection(address))
+        else:
+            client = Client(*await asyncio.open_connection(address[0], address[1], **options))
+        self.clients.append(client)
+        return client
 
     async def greeted(self, number: int = 0, **options: Any) -> Client:
         """Connect and say EHLO."""
@@ -254,6 +258,8 @@ async def serving(
         yield served
     finally:
         await listener.stop(DEADLINE_S)
+        for client in served.clients:
+            await client.close()
 
 
 def conf(options: str, listens: Sequence[str] = ('"127.0.0.1:0" { }',)) -> str:
