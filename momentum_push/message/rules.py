@@ -115,14 +115,16 @@ def check_content(draft: Draft, rules: Rules, now: float) -> Content | Refusal:
 
 def _check(draft: Draft, rules: Rules, now: float) -> Content:
     payload = draft.payload
-    _check_size(payload, _MAX_BYTES)  # before anybody reads it
+    if not 0 < len(payload) <= _MAX_BYTES:  # before anybody reads it
+        raise _wrong_size(payload, _MAX_BYTES)
     named = _check_topic(draft.topic)
     tree = read_payload(payload)
     if isinstance(tree, Refusal):
         raise _Refused(tree.error, tree.detail)
     push_type = _check_push_type(draft.push_type, rules, named, tree)
     row = PUSH_TYPES.get(push_type) or PushType(push_type)
-    _check_size(payload, row.max_bytes)
+    if len(payload) > row.max_bytes:
+        raise _wrong_size(payload, row.max_bytes)
     topic = effective_topic(named, rules.default_topic, push_type)
     if topic:
         _check_agreement(topic, named, rules, push_type)
@@ -138,11 +140,10 @@ def _check(draft: Draft, rules: Rules, now: float) -> Content:
     )
 
 
-def _check_size(payload: bytes, max_bytes: int) -> None:
+def _wrong_size(payload: bytes, max_bytes: int) -> _Refused:
     if not payload:
-        raise _Refused("PayloadEmpty", "payload: empty; a JSON object is needed")
-    if len(payload) > max_bytes:
-        raise _Refused("PayloadTooLarge", f"payload: {len(payload)} bytes; at most {max_bytes} are allowed")
+        return _Refused("PayloadEmpty", "payload: empty; a JSON object is needed")
+    return _Refused("PayloadTooLarge", f"payload: {len(payload)} bytes; at most {max_bytes} are allowed")
 
 
 def _say(value: Any) -> str:
