@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
@@ -284,8 +285,7 @@ def _is_usable(paths: Paths) -> bool:
         ca = x509.load_pem_x509_certificate(paths.ca.read_bytes())
         server = x509.load_pem_x509_certificate(paths.server.read_bytes())
         server.verify_directly_issued_by(ca)
-    except Exception as error:  # noqa: BLE001 - verify() has no common base; whatever it is, new ones are made
-        del error
+    except (ValueError, TypeError, InvalidSignature):
         return False
     soon = dt.datetime.now(dt.UTC) + _SPARE
     return ca.not_valid_after_utc > soon and server.not_valid_after_utc > soon

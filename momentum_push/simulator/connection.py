@@ -44,6 +44,7 @@ class Connection(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         remote = _address(transport.get_extra_info("peername"))
         row = self._floor.ledger.open_connection(remote, self._floor.clock.now())
+        self._row = row
         if not self._is_plain and tls.selected_alpn_protocol() != "h2":
             row.violation = "ALPN did not yield h2"
             self.abort()
@@ -67,7 +68,10 @@ class Connection(asyncio.Protocol):
         self._timers.clear()
         if self._session is not None:
             self._session.end()
-            log.info("simulator_connection_closed", session=repr(self._session), error=error)
+            violation = self._row.violation
+            log.info(
+                "simulator_connection_closed", session=repr(self._session), error=error, violation=violation
+            )
         self._connections.discard(self)
         self._ended.set()
 

@@ -87,7 +87,7 @@ class Simulator:
 
     def __repr__(self) -> str:
         return (
-            f"<simulator {self._host}:{self.port}: {len(self._connections)} connections, "
+            f"<simulator {self.address}: {len(self._connections)} connections, "
             f"{self.ledger.total} requests, {self.ledger.accepted.total()} accepted>"
         )
 
@@ -131,7 +131,8 @@ class Simulator:
     @property
     def address(self) -> str:
         """`HOST:PORT` as a route would have it."""
-        return f"{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self.port}"
 
     @property
     def cert_dir(self) -> Path:

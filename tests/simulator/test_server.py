@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from momentum_push.simulator import Device, Simulator, State, parse_faults
 from tests.helpers.apns import (
@@ -232,6 +233,20 @@ def test_connections_can_be_cut_and_faults_exchanged_while_it_runs(tmp_path: Pat
             await until(lambda: simulator.open_connections == 0)
 
     asyncio.run(scene())
+
+
+def test_ipv6_and_uvloop_will_do_too(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with Simulator("[::1]:0", tmp_path / "apns") as simulator:
+            assert simulator.address == f"[::1]:{simulator.port}"
+            context = client_context(tmp_path)
+            reader, writer = await asyncio.open_connection("::1", simulator.port, ssl=context)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+            assert (await asyncio.wait_for(reader.readexactly(4), 5))[3] == 4  # SETTINGS
+            writer.close()
+
+    for runner in (asyncio.run, uvloop.run):
+        runner(scene())
 
 
 @needs("nghttp")

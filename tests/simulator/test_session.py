@@ -172,6 +172,18 @@ def test_what_the_ledger_keeps(key: Key) -> None:
     assert (entry.payload, entry.credential, entry.at) == ('{"aps":1}', key.key_id, START)
 
 
+def test_an_hour_passes_in_no_time_with_a_clock_of_ones_own(key: Key) -> None:
+    pair = ready(key)
+    pair.tick(3541)  # the token was a minute old
+    assert pair.answer(pair.push()) == (403, {"reason": "ExpiredProviderToken"})
+    pair.authorization = key.bearer(pair.clock.now())
+    assert pair.answer(pair.push()) == (403, {"reason": "ExpiredProviderToken"})
+    assert pair.row.token_changes == [START + 3541]
+    fresh = Pair(key, floor=pair.floor)
+    fresh.authorization = pair.authorization
+    assert fresh.answer(fresh.push()) == (200, {})
+
+
 # Whole-connection behaviour
 
 
