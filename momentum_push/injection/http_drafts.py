@@ -149,9 +149,10 @@ class Gatherer:
 
     def _read(self, rest: tuple[Any, ...]) -> _Options | Refusal:
         """Read the optional members, in the order of `Item`."""
-        options = _Options(*(None if value is UNSET else value for value in rest))
-        domain = (options.domain or self._domain).lower()
-        return _judge(domain) or options._replace(domain=domain, context=options.context or {})
+        values = [None if value is UNSET else value for value in rest]
+        values[0] = domain = (values[0] or self._domain).lower()
+        values[7] = values[7] or {}
+        return _judge(domain) or _Options(*values)
 
     def results(self, taken: Sequence[Result]) -> list[Result]:
         """Return one result per notification: the intake's for those it was given, ours for the rest."""

@@ -52,13 +52,14 @@ class Limits:
 
 
 class Lingering:
-    """A transport whose `close` waits a little for a client that still sends."""
+    """A transport whose `close` waits a little for a client that still sends, and that writes once a turn."""
 
     def __init__(self, transport: asyncio.Transport, limits: Limits, is_midway: Callable[[], bool]) -> None:
         self._transport = transport
         self._limits = limits
         self._is_midway = is_midway
         self._timer: asyncio.TimerHandle | None = None
+        self._unsent: list[bytes] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -68,14 +69,23 @@ class Lingering:
         return self._timer is not None or self._transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Send, unless the last word is spoken."""
-        if not self.is_closing():
+        """Send at the end of this turn, so that head and body of an answer leave with one system call."""
+        if self.is_closing():
+            return
+        self._unsent.append(data)
+        if len(self._unsent) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._unsent:
+            data, self._unsent = b"".join(self._unsent), []
             self._transport.write(data)
 
     def close(self) -> None:
         """Close now, or, in the middle of a request, when the client has had time to read the answer."""
         if self.is_closing():
             return
+        self._flush()
         is_midway = self._is_midway()
         seconds = self._limits.linger_s if is_midway else self._limits.write_timeout_s
         self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
@@ -186,6 +196,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
             self._check_header_bytes()
+            self._arm_headers()
         elif self._in_body and self._body_timer is None:
             self._arm_body()  # only for bodies that did not come with their headers
 
@@ -194,7 +205,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._in_headers = True
         self._header_bytes = 0
-        self._arm_headers()
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its headers are too long."""
@@ -215,7 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(RequestRefused(431, "HeadersTooLarge", detail))
 
     def _arm_headers(self) -> None:
-        if self._header_timer is None:
+        if self._header_timer is None and not self._is_refused:
             self._header_timer = self.loop.call_later(self._limits.header_timeout_s, self._headers_late)
 
     def _disarm_headers(self) -> None:
