@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from momentum_push.config import instances, options
-from momentum_push.config.nodes import Assignment, Include, Included, Item, Stanza
+from momentum_push.config.nodes import Assignment, Include, Included, Item, Stanza, cited
 from momentum_push.config.options import GLOBAL, Instance, StanzaKind
 from momentum_push.config.tree import Block, Setting, key_of
 from momentum_push.config.values import BadValue, Option, convert
@@ -143,30 +143,28 @@ def _is_served(block: Block | None) -> bool:
 
 
 def _misplaced_option(block: Block, item: Assignment) -> Problem:
-    name = item.name.lower()
+    name, shown = item.name.lower(), cited(item.name)
     rows = options.rows_of(name)
     if rows:
         scopes = _or(dict.fromkeys(scope for row in rows for scope in row.scopes))
         return Problem(
-            item.place, f'option "{item.name}" is not legal in {_where(block)}', f"it belongs in {scopes}"
+            item.place, f'option "{shown}" is not legal in {_where(block)}', f"it belongs in {scopes}"
         )
     if options.is_unneeded_option(name):
-        what = f'option "{item.name}" has no use in a push daemon'
+        what = f'option "{shown}" has no use in a push daemon'
         return Problem(item.place, what, "it is ignored", is_warning=True)
     kind = options.stanza_kind(name)
     if kind is not None:
-        return Problem(
-            item.place, f'"{item.name}" is a stanza, not an option', f"write {_opening(kind)} {{ … }}"
-        )
+        return Problem(item.place, f'"{shown}" is a stanza, not an option', f"write {_opening(kind)} {{ … }}")
     near = options.nearest(name, options.options_in(block.kind))
     fix = f'did you mean "{near}"?' if near else "remove it or correct its name"
-    return Problem(item.place, f'unknown option "{item.name}" in {_where(block)}', fix)
+    return Problem(item.place, f'unknown option "{shown}" in {_where(block)}', fix)
 
 
 def _unknown_stanza(block: Block, item: Stanza) -> tuple[str, str, StanzaKind | None]:
     legal = options.stanzas_in(block.kind)
     near = options.nearest(item.name, legal)
-    what = f"'{item.name}' is not a valid scope name in scope '{_scope_title(block)}'"
+    what = f"'{cited(item.name)}' is not a valid scope name in scope '{_scope_title(block)}'"
     if near:
         return what, f'did you mean "{near}"?', options.stanza_kind(near)
     return what, f"use {_or(legal)}" if legal else f"{block.kind} holds options only", None

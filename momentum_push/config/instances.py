@@ -4,6 +4,7 @@ import re
 import warnings
 
 from momentum_push.config.addresses import network, parse_listen
+from momentum_push.config.nodes import cited
 from momentum_push.config.values import BadValue
 
 __all__ = ["check", "compile_pattern", "sample"]
@@ -45,17 +46,18 @@ def check(kind: str, instance: str) -> re.Pattern[str] | None:
         case "domain" | "host":
             return _name_or_pattern(kind, instance)
         case "binding":
-            _without(kind, instance, " :")
+            _without(kind, instance, ":")
         case "binding_group":
-            _without(kind, instance, " ")
+            _without(kind, instance)
         case "listen" if parse_listen(instance) is None:
             raise BadValue(
-                f'listen "{instance}" is no address',
+                f'listen "{cited(instance)}" is no address',
                 'write ":25", "127.0.0.1:25", "[::1]:25" or "/path/of/socket"',
             )
         case "peer" if network(instance) is None:
             raise BadValue(
-                f'peer "{instance}" is no network', 'write "10.0.0.0/8", "192.0.2.1" or "2001:db8::/32"'
+                f'peer "{cited(instance)}" is no network',
+                'write "10.0.0.0/8", "192.0.2.1" or "2001:db8::/32"',
             )
     return None
 
@@ -75,20 +77,26 @@ def compile_pattern(body: str) -> re.Pattern[str]:
 
 def _name_or_pattern(kind: str, instance: str) -> re.Pattern[str] | None:
     if not instance.startswith("/"):
-        _without(kind, instance, " \t/")
+        _without(kind, instance, "/")
         return None
     if len(instance) < 3 or not instance.endswith("/"):
         raise BadValue(
-            f'{kind} "{instance}" is no regular expression', f'write {kind} "/PCRE/", slashes at both ends'
+            f'{kind} "{cited(instance)}" is no regular expression',
+            f'write {kind} "/PCRE/", slashes at both ends',
         )
     try:
         return compile_pattern(instance[1:-1])
     except re.error as error:
-        raise BadValue(f'{kind} "{instance}" is no regular expression', f"{error}") from None
+        raise BadValue(f'{kind} "{cited(instance)}" is no regular expression', f"{error}") from None
 
 
-def _without(kind: str, instance: str, unwanted: str) -> None:
-    for char in unwanted:
-        if char in instance:
-            shown = {" ": "a space", ":": "a colon", "\t": "a tab", "/": "a slash"}[char]
-            raise BadValue(f'the name of {kind} "{instance}" holds {shown}', "choose a name without")
+def _without(kind: str, instance: str, unwanted: str = "") -> None:
+    """Refuse white space and the `unwanted` characters in a name."""
+    for char in instance:
+        if char.isspace() or not char.isprintable():
+            shown = "a space" if char == " " else "white space or control characters"
+        elif char in unwanted:
+            shown = {":": "a colon", "/": "a slash"}[char]
+        else:
+            continue
+        raise BadValue(f'the name of {kind} "{cited(instance)}" holds {shown}', "choose a name without")

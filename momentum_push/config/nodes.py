@@ -25,6 +25,7 @@ __all__ = [
     "Stanza",
     "Text",
     "Value",
+    "cited",
     "quoted",
     "spelled",
     "write",
@@ -100,6 +101,12 @@ class Included:
 
 
 Item = Assignment | Stanza | Include | Included
+
+
+def cited(text: str, limit: int = 60) -> str:
+    """`text` as an error can show it: on one line, not endless."""
+    shown = text if len(text) <= limit else text[: limit - 3] + "..."
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 
 def quoted(text: str) -> str:

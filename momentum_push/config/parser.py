@@ -16,14 +16,25 @@ from typing import Any
 from lark import Lark, Token, Transformer
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
-from momentum_push.config.nodes import Array, Assignment, Dictionary, Include, Item, Stanza, Text, Value
+from momentum_push.config.nodes import (
+    Array,
+    Assignment,
+    Dictionary,
+    Include,
+    Item,
+    Stanza,
+    Text,
+    Value,
+    cited,
+)
 from momentum_push.errors import ConfigError, Place, Problem
 
 __all__ = ["parse", "parse_tolerant", "unescape"]
 
+MAX_DEPTH = 16  # of braces, parentheses and brackets in each other; the language itself needs five
 MAX_PROBLEMS = 10  # of grammar, in one file; who has more has given us no conf file
 
-_SHELL = re.compile(r'"(?:[^"\\]|\\.)*"|#[^\n]*|/\*.*?\*/|[{}]', re.DOTALL)
+_SHELL = re.compile(r'"(?:[^"\\]|\\.)*"|#[^\n]*|/\*.*?\*/|[][{}()]', re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"'}
 
 
@@ -44,12 +55,25 @@ def parse(text: str, file: str) -> tuple[Item, ...]:
     Raises:
         ConfigError: the text does not fit the grammar.
     """
+    _refuse_abyss(text, file)
     try:
         tree = _lark().parse(text.removeprefix("\ufeff"))
     except UnexpectedInput as error:
         raise ConfigError([_problem(error, text, file)]) from None
     items: tuple[Item, ...] = _Builder(file).transform(tree)
     return items
+
+
+def _refuse_abyss(text: str, file: str) -> None:
+    """Whoever walks a tree of nodes may do so recursively: it is never deeper than MAX_DEPTH."""
+    depth = 0
+    for match in _SHELL.finditer(text):
+        depth += (match[0] in "{([") - (match[0] in "})]")
+        if depth > MAX_DEPTH:
+            line = text.count("\n", 0, match.start()) + 1
+            column = match.start() - text.rfind("\n", 0, match.start())
+            what = f"more than {MAX_DEPTH} braces, parentheses or brackets in each other"
+            raise ConfigError([Problem(Place(file, line, column), what, "close some of them before")])
 
 
 def parse_tolerant(text: str, file: str) -> tuple[tuple[Item, ...], list[Problem]]:
@@ -157,7 +181,7 @@ class _Builder(Transformer[Token, Any]):
 
 def _problem(error: UnexpectedInput, text: str, file: str) -> Problem:
     if isinstance(error, UnexpectedToken):
-        near = "end of file" if error.token.type == "$END" else f'"{_shortened(str(error.token))}"'
+        near = "end of file" if error.token.type == "$END" else _cited(error.token)
         place = _end_of(text, file) if error.token.type == "$END" else Place(file, error.line, error.column)
         fix = _runaway(text, _offset(error.token, text)) or _expected(error)
         return Problem(place, f"syntax error near {near}", fix)
@@ -166,7 +190,7 @@ def _problem(error: UnexpectedInput, text: str, file: str) -> Problem:
     rest = text[at:]
     fix = _runaway(text, at) or _odd_character(rest)
     place = Place(file, error.line, error.column)
-    return Problem(place, f'syntax error near "{_shortened(rest.splitlines()[0])}"', fix)
+    return Problem(place, f'syntax error near "{cited(rest.splitlines()[0], 30)}"', fix)
 
 
 def _runaway(text: str, end: int) -> str:
@@ -178,8 +202,8 @@ def _runaway(text: str, end: int) -> str:
     return ""
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 30 else text[:27] + "..."
+def _cited(token: Token) -> str:
+    return cited(token, 30) if token.type == "STRING" else f'"{cited(token, 30)}"'
 
 
 def _offset(token: Token, text: str) -> int:
@@ -237,9 +261,10 @@ def _after_word(last: Token, held: list[Any]) -> str:
     before = held[-2] if len(held) > 1 and isinstance(held[-2], Token) else None
     if last.type == "INCLUDE" or (before is not None and before.type == "INCLUDE"):
         return 'write include "path"'
+    word = cited(last)
     if before is not None and before.type == "WORD":
-        return f"write {before} = {last}, or {before} {last} {{ … }}"
-    return f'write {last} = VALUE, or {last} "instance" {{ … }}'
+        return f"write {before} = {word}, or {before} {word} {{ … }}"
+    return f'write {word} = VALUE, or {word} "instance" {{ … }}'
 
 
 def _between_items(held: list[Any], found: str) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from momentum_push.config.nodes import Array, Dictionary, Text, Value
+from momentum_push.config.nodes import Array, Dictionary, Text, Value, cited
 
 __all__ = ["BadValue", "Kind", "Option", "Rate", "convert"]
 
@@ -214,7 +214,7 @@ def _entry_of(option: Option, key: Text, value: Value) -> str:
 
 
 def _bad(option: Option, text: str, fix: str) -> BadValue:
-    return BadValue(f'{option.name} cannot be "{text}"', fix)
+    return BadValue(f'{option.name} cannot be "{cited(text)}"', fix)
 
 
 def _or(words: tuple[str, ...]) -> str:

@@ -173,6 +173,21 @@ def test_all_errors_come_in_one_run_sorted_by_place():
     assert [line.split(":")[1] for line in lines] == ["1", "2", "3", "4", "6", "7", "9", "10"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'retry_interval = "1\n2"',
+        'domain "a\nb" { }',
+        'domain "/a\n(/" { }',
+        'a = "x\ny" "z\n" z',
+        "q" * 500 + " = 1",
+    ],
+)
+def test_a_problem_is_one_line_of_bearable_length(text):
+    (line,) = errors(text)
+    assert "\n" not in line and len(line) < 250
+
+
 def test_stanzas_merge_and_the_last_assignment_wins():
     conf = config('domain "X" { apn_topic = a idle_timeout = 1 }\ndomain "x" { apn_topic = b }')
     scope = conf.outbound("default", "default", "x")

@@ -119,7 +119,7 @@ FAULTS = {
     "a = [ b ]": '1:9: syntax error near "]"; write [ key = value … ] and close the dictionary with "]"',
     "a = [ b = ]": '1:11: syntax error near "]"; write [ key = value … ] and close the dictionary with "]"',
     "include { }": '1:9: syntax error near "{"; write include "path"',
-    '"x" = 3': '1:1: syntax error near ""x""; write NAME = VALUE or NAME "instance" { … }',
+    '"x" = 3': '1:1: syntax error near "x"; write NAME = VALUE or NAME "instance" { … }',
     'a = "x\nb = "y" c = "z"': '2:14: syntax error near "z"; '
     "the string that begins in line 1 runs to here; close it with a double quote",
     "a b " + "c" * 40: f'1:5: syntax error near "{"c" * 27}..."; write a = b, or a b {{ … }}',
@@ -148,6 +148,19 @@ def test_the_tolerant_parser_ends_and_reports_something_exactly_when_there_is_so
         assert parse(source, "t.conf") == items and not problems
     except ConfigError as error:
         assert problems[0] == error.problems[0]
+
+
+@pytest.mark.parametrize(
+    "source", ["a {" * 17, "a = " + "(" * 17, "snmp {" * 5000, "\n\na = " + "[ x = " * 99]
+)
+def test_what_is_too_deep_is_refused_before_anybody_walks_it(source):
+    with pytest.raises(ConfigError) as caught:
+        parse(source, "t.conf")
+    assert "more than 16 braces, parentheses or brackets in each other" in str(caught.value)
+
+
+def test_brackets_in_strings_and_comments_are_not_counted():
+    assert parse('a = "' + "{" * 99 + '" # ' + "(" * 99 + "\n/* " + "[" * 99 + "*/ apn { }", "t.conf")
 
 
 def test_one_run_finds_faults_of_several_lines_and_keeps_the_rest():
