@@ -13,7 +13,8 @@ finish that mail; all others are told 421 at once. After the deadline connection
 commit is under way is awaited until then too.
 
 Reload: new connections follow the new options, sessions that are open keep theirs. Addresses that are no
-longer listed stop accepting; new ones are started by `start`.
+longer listed stop accepting; new ones are started by `start`. Certificates are read again; turning
+`use_ssl` on or off waits for a restart.
 
 Sessions are counted under the line of the configuration that limits them, so `listener_sessions` in a
 listener, a listen or a peer stanza each count what stands under that stanza (`Sessions`, shared by all
@@ -40,7 +41,7 @@ from momentum_push.injection.smtp_data import Budget
 from momentum_push.injection.smtp_handler import IntakeLike, Records, SmtpHandler
 from momentum_push.injection.smtp_policy import Policy, make_policy, validate_policy
 from momentum_push.injection.smtp_session import DATA_LIMIT_S, HANDSHAKE_S, Refused, SmtpSession, trace
-from momentum_push.injection.sockets import server_tls, unlink_sockets
+from momentum_push.injection.sockets import load_certificate, server_tls, unlink_sockets
 from momentum_push.message.ids import first_sequence, hex_id
 from momentum_push.meters import Meters
 
@@ -111,6 +112,7 @@ class _Address:
         self.listen = listen
         self.servers: list[asyncio.Server] = []
         self.sockets: list[socket.socket] = []
+        self.tls_in_use: ssl.SSLContext | None = None
         self._passwords = passwords
         self._hostname = hostname
         self._made: dict[int, tuple[Any, Policy, ssl.SSLContext | None]] = {}
@@ -143,6 +145,17 @@ def _tls_now(scope: Any) -> ssl.SSLContext | None:
     except ConfigError as error:
         log.error("smtp_tls_unusable", problems=[str(problem) for problem in error.problems])
         return None
+
+
+def _succeed(old: _Address, new: _Address) -> _Address:
+    """Hand the open sockets of an address on; TLS that begins with them shows the new certificate."""
+    new.servers, new.sockets, new.tls_in_use = old.servers, old.sockets, old.tls_in_use
+    if new.tls_in_use is not None:
+        try:
+            load_certificate(new.tls_in_use, new.listen.base())
+        except ConfigError as error:
+            log.error("smtp_tls_unusable", problems=[str(problem) for problem in error.problems])
+    return new
 
 
 class _Entrance:
@@ -241,7 +254,7 @@ class SmtpListener:
 
     async def _serve(self, entrance: _Entrance, listening: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        tls = entrance.address.implicit_tls()
+        tls = entrance.address.tls_in_use = entrance.address.tls_in_use or entrance.address.implicit_tls()
         is_unix = listening.family == socket.AF_UNIX
         create: Any = loop.create_unix_server if is_unix else loop.create_server
         server: asyncio.Server = await create(
@@ -259,9 +272,9 @@ class SmtpListener:
         for address in [address for address in self._entrances if address not in wanted]:
             self._shut(self._entrances.pop(address).address)
         for address, entrance in self._entrances.items():
-            kept = entrance.address
-            entrance.address = _Address(wanted[address], self._passwords, self._hostname)
-            entrance.address.servers, entrance.address.sockets = kept.servers, kept.sockets
+            entrance.address = _succeed(
+                entrance.address, _Address(wanted[address], self._passwords, self._hostname)
+            )
         self._stanza = stanza
         return [listen for address, listen in wanted.items() if address not in self._entrances]
 

@@ -27,7 +27,14 @@ from typing import Any, Protocol
 
 from momentum_push.errors import ConfigError, Place, Problem
 
-__all__ = ["close_sockets", "open_sockets", "server_tls", "unlink_sockets", "validate_tls"]
+__all__ = [
+    "close_sockets",
+    "load_certificate",
+    "open_sockets",
+    "server_tls",
+    "unlink_sockets",
+    "validate_tls",
+]
 
 _PROBE_S = 1.0
 _NOWHERE = Place("configuration")
@@ -172,8 +179,7 @@ def server_tls(scope: View) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _refuse_open_key(scope)
-    _load_certificate(context, scope)
+    load_certificate(context, scope)
     _set_protocols(context, scope)
     _set_ciphers(context, scope)
     _set_verification(context, scope)
@@ -217,7 +223,13 @@ def _refuse_open_key(scope: View) -> None:
         raise _fail(scope, option, f'{option} "{path}" can be read by everybody', "chmod o-r the key")
 
 
-def _load_certificate(context: ssl.SSLContext, scope: View) -> None:
+def load_certificate(context: ssl.SSLContext, scope: View) -> None:
+    """Give a context the certificate and key of a scope; it may be in use: new handshakes see the new one.
+
+    Raises:
+        ConfigError: they cannot be used; the context keeps what it has.
+    """
+    _refuse_open_key(scope)
     certificate, key = scope["tls_certificate"], scope["tls_key"] or None
     try:
         # The password callback: OpenSSL would ask on the terminal for an encrypted key's.

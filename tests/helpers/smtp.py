@@ -246,6 +246,13 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """Run an `esmtp_listener` with these options, beside an intake that takes everything."""
     (stanza,) = loads(conf(options, listens)).listeners("esmtp_listener")
+    async with serving_stanza(stanza, **arguments) as served:
+        yield served
+
+
+@contextlib.asynccontextmanager
+async def serving_stanza(stanza: Any, **arguments: Any) -> AsyncIterator[Served]:
+    """Run a listener as a configuration has it."""
     intake, records, meters = FakeIntake(), Recorder(), Meters()
     listener = SmtpListener(
         stanza, intake=intake, records=records, meters=meters, clock=ManualClock(), **arguments
