@@ -29,7 +29,7 @@ _MID = re.compile(r"([0-9A-Fa-f]{2})/([0-9A-Fa-f]{2})-([0-9]{5})-([0-9A-Fa-f]{8}
 
 
 def first_sequence(now: float) -> int:
-    """Return where a spool born at `now` (epoch seconds) starts to count: 65,536 numbers a second since 2020."""
+    """Return where a spool born at `now` (epoch seconds) starts: 65,536 numbers a second since 2020."""
     return max(0, int(now) - _EPOCH_2020) << 16
 
 

@@ -6,8 +6,8 @@
                         token, payload, …
 
 The unit that moves between rooms is a list; a list is also one row on disk (design.md 1). A list
-holds messages of one queue and lane that are due together and have been tried equally often; they may come from
-several injections, so each message points to its `Part`. Messages without garbage-collector header
+holds messages of one queue and lane that are due together and have been tried equally often; they may
+come from several injections, so each message points to its `Part`. Messages without garbage-collector header
 (`gc=False`) and with a shared part cost under 200 bytes; nothing below a message points back at it,
 so there are no cycles to collect.
 """
