@@ -57,10 +57,13 @@ _READ = """
            oldest, count, CAST(remaining AS INTEGER), CAST(progress AS BLOB), CAST(body AS BLOB)
     FROM lists JOIN queues ON queues.id = lists.queue
 """
-_PAGE = f"""{_READ}
-    WHERE queue = (SELECT id FROM queues WHERE binding_group = ? AND binding = ? AND domain = ?)
-    AND lane = ? AND (due, number) > (?, ?) ORDER BY due, number
+_LANE = f"""{_READ}
+    WHERE queue = (SELECT id FROM queues WHERE binding_group = ? AND binding = ? AND domain = ?) AND lane = ?
 """
+# Two statements for (due, number) > (?, ?): for the row value SQLite would read through all lists of one
+# due time, and a campaign is thousands of them.
+_PAGE_SAME_DUE = f"{_LANE} AND due = ? AND number > ? ORDER BY number"
+_PAGE_LATER_DUE = f"{_LANE} AND due > ? ORDER BY due, number"
 _HOLDING = f"""
     WITH spans (span) AS (VALUES {",".join(f"({span})" for span in range(ids.SEQUENCE_BITS + 1))})
     {_READ}
@@ -209,7 +212,9 @@ class Database:
         """Return lists after the cursor that fit into `limit` messages, at least one."""
         rows: list[Row] = []
         total = 0
-        for row in self._rows(_PAGE, (*queue, lane, *after)):
+        due, _ = after
+        same_due = self._rows(_PAGE_SAME_DUE, (*queue, lane, *after))
+        for row in chain(same_due, self._rows(_PAGE_LATER_DUE, (*queue, lane, due))):
             total += row.remaining
             if rows and total > limit:
                 break
