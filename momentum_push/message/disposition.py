@@ -79,7 +79,7 @@ class Disposition(msgspec.Struct, gc=False):
     conn_id: str = ""
     """Of the outbound connection."""
     stage: int = 0
-    """Momentum's stage number (momentum.md 8.2): 0 not connected, 17 handshaking TLS, 9 reading the answer."""
+    """Momentum's stage number (momentum.md 8.2): 0 not connected, 17 in TLS, 9 reading the answer."""
     text: str = ""
     """The mainlog's message: `CODE X.Y.Z text`."""
     topic: str = ""
