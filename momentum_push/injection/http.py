@@ -1,6 +1,6 @@
 """The HTTP door's paths, joined: injection, health, figures, and their description.
 
-Lives here: the list of routes (`ROUTES` is what `openapi` describes) and the small handlers. Bigger ones
+Lives here: the list of paths (`openapi` describes the same) and the small handlers. Bigger ones
 have their own files: `notifications` (native), `rest` (Momentum's REST injector). What the daemon knows
 comes through the callables of `Views`; nothing here asks a queue or a spool.
 
@@ -15,7 +15,7 @@ comes through the callables of `Views`; nothing here asks a queue or a spool.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from starlette.routing import Route, Router
 from momentum_push.clock import Clock
 from momentum_push.injection.auth import PasswordFiles
 from momentum_push.injection.http_access import Gate, Notes, Records
-from momentum_push.injection.http_answers import RequestRefused, answer
+from momentum_push.injection.http_answers import Handler, RequestRefused, answer
 from momentum_push.injection.http_body import Budget
 from momentum_push.injection.notifications import Door, Notifications
 from momentum_push.injection.openapi import DOCUMENT
@@ -124,15 +124,16 @@ def build_app(
     native = Notifications(intake, notes, budget, next_batch)
     rest = Rest(intake, notes, budget, next_batch, dot_stuff)
     small = Small(views)
-    routes = [
-        Route("/v1/notifications", native.post, methods=["POST"]),
-        Route("/v1.0/inject", rest.serve, methods=["GET", "POST"]),
-        Route("/v1.0/inject/", rest.serve, methods=["GET", "POST"]),
-        Route("/healthz", small.healthz),
-        Route("/readyz", small.readyz),
-        Route("/metrics", small.metrics),
-        Route("/stats/summary", small.summary, methods=["GET", "DELETE"]),
-        Route("/stats/queues/mailq", small.mailq),
-        Route("/openapi.json", small.openapi),
+    paths: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
+        ("/v1/notifications", native.post, ["POST"]),
+        ("/v1.0/inject", rest.serve, ["GET", "POST"]),
+        ("/v1.0/inject/", rest.serve, ["GET", "POST"]),
+        ("/healthz", small.healthz, ["GET"]),
+        ("/readyz", small.readyz, ["GET"]),
+        ("/metrics", small.metrics, ["GET"]),
+        ("/stats/summary", small.summary, ["GET", "DELETE"]),
+        ("/stats/queues/mailq", small.mailq, ["GET"]),
+        ("/openapi.json", small.openapi, ["GET"]),
     ]
+    routes = [Route(path, Handler(serve), methods=methods) for path, serve, methods in paths]
     return Gate(Router(routes, redirect_slashes=False), notes, passwords or PasswordFiles())

@@ -5,16 +5,17 @@ Apple's where one fits (apns.md 4.2: `BadPath`, `MethodNotAllowed`, `Forbidden`,
 `ServiceUnavailable`); the rest are ours in its manner. Nothing here knows what a notification is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from momentum_push.errors import InjectionError, MomentumPushError, SpoolFull
 
-__all__ = ["RequestRefused", "answer", "is_waiting_for_continue", "refusal_answer", "unavailable"]
+__all__ = ["Handler", "RequestRefused", "answer", "is_waiting_for_continue", "refusal_answer", "unavailable"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,6 +44,21 @@ class RequestRefused(InjectionError):
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
         super().__init__(error, detail)
+
+
+class Handler:
+    """A handler of requests as an ASGI endpoint.
+
+    Starlette's own wrapping of functions looks for exception handlers at every request; ours are the gate's.
+    """
+
+    def __init__(self, serve: Callable[[Request], Awaitable[Response]]) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        response = await self._serve(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:

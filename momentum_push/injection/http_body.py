@@ -118,11 +118,14 @@ class Gunzip:
 
 
 def _is_gzip(request: Request) -> bool:
-    encoding = ", ".join(request.headers.getlist("content-encoding")).strip().lower()
-    if encoding in ("", "identity"):
+    encodings = [value for name, value in request.scope["headers"] if name == b"content-encoding"]
+    if not encodings:
         return False
+    encoding = b", ".join(encodings).decode("latin-1").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return True
+    if encoding in ("", "identity"):
+        return False
     detail = f'Content-Encoding "{encoding[:40]}" is not supported; use gzip or none'
     raise RequestRefused(415, "UnsupportedEncoding", detail, {"Accept-Encoding": "gzip, identity"})
 

@@ -269,44 +269,58 @@ def read_envelope(text: bytes) -> Envelope:
     except _FAULTS as error:
         refusal = _complaint(error, "$", Envelope.__struct_fields__)
         raise RequestRefused(400, refusal.error, refusal.detail) from None
-    _check_form(envelope)
     values = astuple(envelope)
-    # The largest first: what is searched next is then searched in a short text.
-    raws = sorted((value for value in values if isinstance(value, Raw)), key=_size, reverse=True)
-    rest = _cut_out(text, raws)
-    if rest is None and len(text) > MAX_SEARCH:
-        raise RequestRefused(400, "BadRequest", "$: members repeat each other; send each value once")
-    if rest is None or rest.count(b'"') != _quotes(values) or b"\\" in rest:
-        duplicate = _duplicate(text if rest is None else rest, "$")
-        if duplicate is not None:
-            raise RequestRefused(400, duplicate.error, duplicate.detail)
+    _check_form(envelope, values)
+    duplicate = _large_duplicate(text, values) if len(text) > SLICE else _small_duplicate(text, values)
+    if duplicate is not None:
+        raise RequestRefused(400, duplicate.error, duplicate.detail)
     return envelope
 
 
-def _check_form(envelope: Envelope) -> None:
+def _small_duplicate(text: bytes, values: Sequence[object]) -> Refusal | None:
+    """Count the quotes of the whole, and take those of arrays and payload off."""
+    quotes, slashes = text.count(b'"') - _quotes(values), text.count(b"\\")
+    for value in values:
+        if isinstance(value, Raw):
+            raw = bytes(value)
+            quotes -= raw.count(b'"')
+            slashes -= raw.count(b"\\")
+    return _duplicate(text, "$") if quotes or slashes else None
+
+
+def _large_duplicate(text: bytes, values: Sequence[object]) -> Refusal | None:
+    """Look at what is left when arrays and payload are cut out; the largest first leaves little to search."""
+    raws = sorted((value for value in values if isinstance(value, Raw)), key=_size, reverse=True)
+    rest = _cut_out(text, raws)
+    if rest is None and len(text) > MAX_SEARCH:
+        return Refusal("BadRequest", "$: members repeat each other; send each value once")
+    if rest is None or rest.count(b'"') != _quotes(values) or b"\\" in rest:
+        return _duplicate(text if rest is None else rest, "$")
+    return None
+
+
+def _check_form(envelope: Envelope, values: Sequence[object]) -> None:
     """See that the members make up one of the forms."""
+    is_list = envelope.notifications is not UNSET
+    if is_list and values.count(UNSET) == len(values) - 1 - (envelope.domain is not UNSET):
+        return
     given = [
-        name
-        for name, value in zip(Envelope.__struct_fields__, astuple(envelope), strict=True)
-        if value is not UNSET
+        name for name, value in zip(Envelope.__struct_fields__, values, strict=True) if value is not UNSET
     ]
     lists = [name for name in ("notifications", "device_tokens", "device_token") if name in given]
     if not lists:
-        raise RequestRefused(
-            400, "BadRequest", '$: neither "notifications" nor "device_tokens" is there; see /openapi.json'
-        )
+        what = '$: neither "notifications" nor "device_tokens" is there; see /openapi.json'
+        raise RequestRefused(400, "BadRequest", what)
     if len(lists) > 1:
-        raise RequestRefused(
-            400, "BadRequest", f'$: "{lists[0]}" and "{lists[1]}" cannot stand together; keep one'
-        )
-    if lists == ["notifications"]:
-        beside = [name for name in given if name not in ("notifications", "domain")]
-        if beside:
-            what = f'$.{beside[0]}: cannot stand beside "notifications"; put it into each of them'
-            raise RequestRefused(400, "BadRequest", what)
-    elif not isinstance(envelope.payload, Raw):
+        what = f'$: "{lists[0]}" and "{lists[1]}" cannot stand together; keep one'
+        raise RequestRefused(400, "BadRequest", what)
+    if is_list:
+        beside = next(name for name in given if name not in ("notifications", "domain"))
+        what = f'$.{beside}: cannot stand beside "notifications"; put it into each of them'
+        raise RequestRefused(400, "BadRequest", what)
+    if not isinstance(envelope.payload, Raw):
         raise RequestRefused(400, "PayloadEmpty", '$: "payload" is missing')
-    elif len(memoryview(envelope.payload)) > MAX_PAYLOAD:
+    if _size(envelope.payload) > MAX_PAYLOAD:
         raise RequestRefused(400, "PayloadTooLarge", f"$.payload: more than {MAX_PAYLOAD} bytes")
 
 

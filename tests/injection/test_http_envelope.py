@@ -124,15 +124,23 @@ ENVELOPES = [
 ]
 
 
+@pytest.fixture(params=["small", "large"])
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have every body taken for a large one, for which duplicates are looked for in another way."""
+    if request.param == "large":
+        monkeypatch.setattr("momentum_push.injection.http_envelope.SLICE", 10)
+    return str(request.param)
+
+
 @pytest.mark.parametrize(("text", "error", "detail"), ENVELOPES, ids=[text[:50] for text, _, _ in ENVELOPES])
-def test_a_broken_envelope_is_refused(text: str, error: str, detail: str) -> None:
+def test_a_broken_envelope_is_refused(size: str, text: str, error: str, detail: str) -> None:
     with pytest.raises(RequestRefused) as caught:
         read_envelope(text.encode())
     assert (caught.value.status, caught.value.error) == (400, error)
     assert detail in caught.value.detail
 
 
-def test_values_that_look_like_each_other_are_told_apart() -> None:
+def test_values_that_look_like_each_other_are_told_apart(size: str) -> None:
     text = (
         '{"payload":{"to":["aa","bb"]},"device_tokens":["aa","bb"],"topic":"[]","context":{"x":"[\\"aa\\"]"}}'
     )
