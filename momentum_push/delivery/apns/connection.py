@@ -44,6 +44,9 @@ __all__ = ["Authority", "Connection", "ConnectionOptions", "ConnectionState", "T
 
 log = structlog.get_logger()
 
+WRITE_BUFFER = 262_144
+"""Bytes written ahead of the socket before there is no room: a turn's worth of requests."""
+
 CLOSE_TIMEOUT_S = 2.0
 """How long an orderly close waits for the peer's close_notify; nothing of ours depends on it."""
 
@@ -207,6 +210,7 @@ class Connection(asyncio.Protocol):
         if self.close_reason:
             return
         outcomes = self._wire.connection_lost(why, self._clock.monotonic())
+        self._fail_open(ConnectFailed(f"{self.target}: {why}", stage=STAGE_CONNECTING))
         self._shut(why, is_orderly=not outcomes)
         self._tell(outcomes)
 
@@ -214,6 +218,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
 
     def data_received(self, data: bytes) -> None:
         if self.close_reason:
@@ -226,7 +231,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_paused = True
-        self._tell([])
+        self._told = (self.state, 0)  # the pool asks before it sends; what it waits for is room
 
     def resume_writing(self) -> None:
         self._is_paused = False
@@ -251,6 +256,8 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(limit) as deadline:
                 await self._handshake()
                 await heard
+            if self._wire.is_done:
+                self._fail_open(ConnectFailed(f"{where}: {self.drain_reason}", stage=STAGE_CONNECTING))
             if self._failure is not None:
                 raise self._failure
         except ConnectFailed:
@@ -271,7 +278,7 @@ class Connection(asyncio.Protocol):
             self.target.port,
             ssl=self._context,
             server_hostname=self.target.name,
-            ssl_handshake_timeout=max(self.options.connect_timeout_s, 0.001),
+            ssl_handshake_timeout=self.options.connect_timeout_s + 1,  # ours rings first and says more
             ssl_shutdown_timeout=CLOSE_TIMEOUT_S,
         )
         if self.close_reason:
@@ -290,7 +297,7 @@ class Connection(asyncio.Protocol):
             self._idle_since = self._clock.monotonic()
         if self._heard is not None:
             self._watch_opening()
-        elif self._wire.is_done:
+        elif self._wire.is_done and not self.close_reason:
             self._shut(self._wire.error or self._wire.drain_reason, is_orderly=True)
         self._arm()
         self._tell(outcomes)
@@ -318,7 +325,7 @@ class Connection(asyncio.Protocol):
             self._heard.set_result(None)
 
     def _fail_open(self, failure: ConnectFailed) -> None:
-        self._failure = failure
+        self._failure = self._failure or failure
         if self._heard is not None and not self._heard.done():
             self._heard.set_exception(failure)
 

@@ -120,7 +120,7 @@ class Wire:
         self._cutter = FrameCutter()
         self._h2 = make_engine()
         self._next_id = 1
-        self._limit = 0
+        self._limit = 0  # so that nothing goes out before SETTINGS
         self._wanted_window = 0  # bytes of the body that did not fit, until it would
         self._typical_body = TYPICAL_BODY
         self._choked_at: float | None = None
@@ -275,7 +275,7 @@ class Wire:
     # --- inside: out
 
     def _slots(self) -> int:
-        if not self.is_ready or self.drain_reason or self.error:
+        if self.drain_reason:
             return 0
         allowed = min(self._limit, self.options.max_streams if self.is_proven else 1)
         slots = allowed - len(self._exchanges)

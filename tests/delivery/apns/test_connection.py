@@ -270,9 +270,10 @@ def test_a_full_socket_stops_new_requests_until_it_drains(files: Pki) -> None:
     async def story() -> None:
         async with opened(files, silent) as (bench, _):
             bench.connection.pause_writing()
-            assert (bench.connection.capacity, bench.send(1)) == (0, 0)
+            assert (bench.connection.capacity, bench.send(1), bench.states) == (0, 0, [])
             bench.connection.resume_writing()
             assert bench.connection.capacity > 0
+            assert bench.states == [ConnectionState.OPEN]
 
     run(story)
 
@@ -490,6 +491,32 @@ def test_goaway_instead_of_a_welcome_is_a_fault_of_the_credential(files: Pki, af
     run(story)
 
 
+def test_goaway_right_behind_settings_is_found_before_open_returns(files: Pki) -> None:
+    """Two reads of one loop turn: the first ends the wait, the second makes it vain."""
+
+    def farewell() -> Peer:
+        peer = Peer()
+        peer.goaway(0, debug=b'{"reason":"BadCertificate"}')
+        return peer
+
+    async def story() -> None:
+        async with listening(server_context(files.server), make_peer=farewell) as state:
+            bench = Bench(state.port, trusting(files))
+            whole = bench.connection.data_received
+
+            def by_frames(data: bytes) -> None:
+                while data:
+                    end = 9 + int.from_bytes(data[:3])
+                    whole(data[:end])
+                    data = data[end:]
+
+            bench.connection.data_received = by_frames  # type: ignore[method-assign]
+            assert (await failing(bench)).reason == "BadCertificate"
+            assert bench.connection.goaway_reason == "BadCertificate"
+
+    run(story)
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize(
     ("certificate", "alert"),
@@ -537,6 +564,27 @@ def refuse(listener: socket.socket, context: ssl.SSLContext) -> None:
         with contextlib.suppress(OSError):
             while bare.recv(4096):
                 pass
+
+
+@pytest.mark.parametrize("how", ["close", "drain"])
+def test_closing_while_connecting_ends_the_wait_at_once(files: Pki, how: str) -> None:
+    async def story() -> None:
+        is_silent = how == "close"  # a drained one waits for SETTINGS, which come
+        async with listening(
+            server_context(files.server), make_peer=lambda: Peer(is_silent=is_silent)
+        ) as state:
+            bench = Bench(state.port, trusting(files), connect_timeout_s=60)
+            task = asyncio.ensure_future(bench.connection.open())
+            async with asyncio.timeout(5):
+                await asyncio.sleep(0)
+                while is_silent and not state.peers:
+                    await asyncio.sleep(0.002)
+                getattr(bench.connection, how)("reload")
+                with pytest.raises(ConnectFailed, match="reload"):
+                    await task
+            assert bench.connection.state is ConnectionState.CLOSED
+
+    run(story)
 
 
 def test_cancelling_open_leaves_nothing_behind(files: Pki) -> None:
