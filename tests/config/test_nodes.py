@@ -50,7 +50,7 @@ items = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(items, max_size=5))
 def test_a_printed_tree_parses_to_an_equal_one(tree):
     assert parse(write(tree), "t.conf") == tuple(tree)
