@@ -198,9 +198,11 @@ class Gate:
         exchange = scope["exchange"] = Exchange(scope, receive, send)
         started = self.notes.started()
         client = client_name(scope["client"])
+        listen: Listen = scope["state"]["door"].listen
+        options = listen.inbound(_ip(scope))
         refused: RequestRefused | None = None
         try:
-            scope["caller"] = self._admit(scope, client)
+            scope["caller"] = self._admit(scope, client, listen, options)
             scope["app"] = self  # tells the router to raise what it cannot serve
             await self._router(scope, exchange.receive, exchange.send)
         except RequestRefused as error:
@@ -215,20 +217,18 @@ class Gate:
         if refused is not None:
             self.notes.request(scope.get("caller"), client, refused)
             await exchange.refuse(refused)
-        if "caller" in scope and scope["caller"].options["log_requests_to_paniclog"]:
+        if options["log_requests_to_paniclog"]:
             self.notes.access(client, started, _line(scope, exchange))
 
-    def _admit(self, scope: Scope, client: str) -> Caller:
+    def _admit(self, scope: Scope, client: str, listen: Listen, options: Options) -> Caller:
         """Apply address rules, then authentication.
 
         Raises:
             RequestRefused: 403 by address, 401 by password.
         """
         state: dict[str, Any] = scope["state"]
-        listen: Listen = state["door"].listen
-        ip = scope["client"][0] if scope["client"] and scope["client"][0] else None
-        options = listen.inbound(ip)
-        if options["always_deny"] or (listen.has_peers and not listen.matches_peer(ip or "127.0.0.1")):
+        is_stranger = listen.has_peers and not listen.matches_peer(_ip(scope) or "127.0.0.1")
+        if options["always_deny"] or is_stranger:
             raise RequestRefused(403, "Forbidden", "your address may not use this listener")
         user = ""
         is_open = options["always_allow"] or scope["path"] in OPEN_PATHS
@@ -279,6 +279,12 @@ def _translate(error: HTTPException, scope: Scope) -> RequestRefused:
         detail = f"{scope['method'][:20]} is not served here; use {allowed}"
         return RequestRefused(405, "MethodNotAllowed", detail, {"Allow": allowed})
     return RequestRefused(error.status_code, "BadRequest", str(error.detail))
+
+
+def _ip(scope: Scope) -> str | None:
+    """Return the client's address; None on a Unix socket."""
+    client = scope["client"]
+    return client[0] if client and client[0] else None
 
 
 def client_name(client: Sequence[Any] | None) -> str:

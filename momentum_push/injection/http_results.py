@@ -97,7 +97,7 @@ class Pieces(Response):
         """Send the pieces; each waits until the client has read most of what came before."""
         del self.headers["content-length"]  # Response counted an empty body
         pieces = self._pieces
-        if scope["caller"].options["disable_chunked"]:
+        if scope["http_version"] == "1.0" or scope["caller"].options["disable_chunked"]:
             whole = b"".join(pieces)
             self.headers["content-length"] = str(len(whole))
             pieces = iter((whole,))

@@ -41,10 +41,13 @@ TLS_HANDSHAKE_S = 10.0
 class OpenDoor:
     """One `listen` stanza, its servers and its connections; connections look at it for every request."""
 
-    def __init__(self, listen: Listen, sockets: Sequence[socket.socket], notes: Notes) -> None:
+    def __init__(
+        self, listen: Listen, sockets: Sequence[socket.socket], notes: Notes, on_left: Callable[[], None]
+    ) -> None:
         self.listen = listen
         self.sockets = list(sockets)
         self.notes = notes
+        self._on_left = on_left
         self.servers: list[asyncio.Server] = []
         self._connections: set[BoundedProtocol] = set()
 
@@ -58,11 +61,14 @@ class OpenDoor:
     def entered(self, connection: BoundedProtocol) -> int:
         """Note a connection; return how many there are with it."""
         self._connections.add(connection)
+        self.notes.meters.inbound_sessions["http"] += 1
         return len(self._connections)
 
     def left(self, connection: BoundedProtocol) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
+        self.notes.meters.inbound_sessions["http"] -= 1
+        self._on_left()
 
 
 class HttpListener:
@@ -86,6 +92,7 @@ class HttpListener:
         self._limits = limits or Limits()
         self._doors: dict[str, OpenDoor] = {}
         self._state = ServerState()
+        self._left = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
         self._config = Config(
             app,
@@ -128,7 +135,7 @@ class HttpListener:
         """
         self._tick()
         for listen, sockets in listens:
-            door = OpenDoor(listen, sockets, self._notes)
+            door = OpenDoor(listen, sockets, self._notes, self._left.set)
             self._doors[listen.address] = door
             door.servers = await self._serve(door)
 
@@ -200,8 +207,8 @@ class HttpListener:
         while self._state.tasks:
             await asyncio.wait(list(self._state.tasks))
         while self._state.connections:
-            # Connections say in no other way that they are gone.
-            await asyncio.sleep(0.01)
+            self._left.clear()
+            await self._left.wait()
 
     async def _cut_off(self) -> None:
         log.warning(

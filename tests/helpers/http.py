@@ -58,7 +58,7 @@ class FakeListen:
     """A `listen` stanza without a configuration."""
 
     def __init__(
-        self, peers: tuple[str, ...] | None = None, address: str = "127.0.0.1:0", **options: Any
+        self, peers: tuple[str, ...] | None = None, address: str = "fake:0", **options: Any
     ) -> None:
         self.address = address
         self.options = OPTIONS | options

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from momentum_push.config import loads
 from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.injection.openapi import DOCUMENT
+from momentum_push.injection.sockets import open_sockets
 from momentum_push.message import Draft, Refusal
 from tests.helpers.http import DOMAIN, TOKEN, FakeListen, HttpDoor, Reply, conforms, curl, http_door, raw
 from tests.helpers.intake import Busy
@@ -316,7 +318,7 @@ keys = st.sampled_from(
 things = st.dictionaries(keys, values | st.lists(st.dictionaries(keys, values), max_size=3))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(things, st.booleans(), st.binary(max_size=4), st.integers(0, 99)), min_size=5, max_size=5
@@ -486,6 +488,53 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
 
     authority, key, name = make("authority", None, None)
     return authority, make("localhost", name, key)[0], make("client", name, key)[0]
+
+
+def test_a_real_configuration_is_obeyed_on_tcp_and_on_unix_sockets(tmp_path: Path) -> None:
+    path = tmp_path / "push.sock"
+    text = f"""
+    http_listener {{
+      max_request_size = 300
+      context = [ tenant = "a" ]
+      listen "127.0.0.1:0" {{ peer "127.0.0.0/8" {{ max_request_size = 200 }} }}
+      listen "{path}" {{ }}
+    }}"""
+    listens = loads(text).listeners("http_listener")[0].listens
+
+    async def run() -> None:
+        async with http_door() as door:
+            await door.listener.start([(listen, open_sockets(listen)) for listen in listens])
+            port = door.listener.ports[-1]
+            for size, status in ((200, 200), (201, 413)):
+                body = json.dumps(batch(note())).encode().ljust(size)
+                head = (
+                    f"POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n"
+                )
+                assert (await raw(port, head.encode() + body)).status == status
+            reply = await curl("--unix-socket", str(path), "-d", json.dumps(batch(note())), f"http://x{PATH}")
+            assert reply.status == 200
+            assert [origin.context["tenant"] for origin, _ in door.intake.calls] == ["a", "a"]
+            assert door.intake.calls[1][0].client == "unix"
+            assert door.meters.inbound_sessions["http"] == 0
+
+    asyncio.run(run())
+    assert not path.exists()
+
+
+def test_long_answers_to_http_1_0_have_a_length() -> None:
+    async def run() -> None:
+        async with http_door() as door:
+            body = json.dumps({"domain": DOMAIN, "device_tokens": [TOKEN] * 600, "payload": {}})
+            head = f"POST {PATH} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+            reply = await raw(door.port, (head + body).encode())
+            assert len(reply.json["results"]) == 600
+
+    asyncio.run(run())
+
+
+def test_refused_requests_have_an_access_line_too() -> None:
+    _, door = talk(batch(note()), log_requests_to_paniclog=True, always_deny=True)
+    assert " 403 " in door.records.lines[0]
 
 
 def test_reload_changes_options_of_open_connections() -> None:

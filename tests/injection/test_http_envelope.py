@@ -163,7 +163,7 @@ def raw_of(text: str) -> msgspec.Raw:
     return msgspec.Raw(text.encode())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.dictionaries(st.text(), json_values, max_size=5), max_size=40), st.sampled_from([None, 1]))
 def test_slices_of_an_array_hold_its_elements_in_order(values: list[Any], indent: int | None) -> None:
     text = json.dumps(values, indent=indent, ensure_ascii=False)
@@ -193,7 +193,7 @@ def test_no_array_is_refused_with_its_place() -> None:
         list(elements(raw_of("{}"), OBJECTS, "$.notifications"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.sampled_from([*Item.__struct_fields__, "x"]), json_values),
     st.binary(max_size=3),
