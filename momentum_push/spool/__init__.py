@@ -8,7 +8,8 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
     rows.py        what is written and read: rows, marks, operations; pure
     sequences.py   message numbers, reserved ahead; pure
     schema.sql     the tables
-    database.py    every statement on them
+    queries.py     what is asked of them
+    database.py    how they are written and read
     writer.py      group commit, and what happens when the disk does not play along
     sqlite.py      the spool as the event loop sees it
     folder.py      lock and reserve

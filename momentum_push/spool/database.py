@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.message import Message, QueueKey, ids
+from momentum_push.spool import queries
 from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Change, Mark, Row
 from momentum_push.spool.seam import QueueCount
@@ -39,6 +40,7 @@ FREE_PAGES_KEPT = 4096
 
 _Item = TypeVar("_Item")
 
+_OLDEST_SQLITE = (3, 35)  # UPDATE … FROM is of 3.33, json_each built in and upsert older
 _BUSY_S = 5.0
 _BYTES_PER_STATEMENT = 1 << 20
 _ROWS_PER_STATEMENT = 500
@@ -52,42 +54,6 @@ _COLUMNS = (
     "count, remaining, progress, body"
 )
 _WIDTH = _COLUMNS.count(",") + 1
-_READ = """
-    SELECT number, binding_group, binding, domain, lane, due, attempts, first_sequence, last_sequence,
-           oldest, count, CAST(remaining AS INTEGER), CAST(progress AS BLOB), CAST(body AS BLOB)
-    FROM lists JOIN queues ON queues.id = lists.queue
-"""
-_LANE = f"""{_READ}
-    WHERE queue = (SELECT id FROM queues WHERE binding_group = ? AND binding = ? AND domain = ?) AND lane = ?
-"""
-# Two statements for (due, number) > (?, ?): for the row value SQLite would read through all lists of one
-# due time, and a campaign is thousands of them.
-_PAGE_SAME_DUE = f"{_LANE} AND due = ? AND number > ? ORDER BY number"
-_PAGE_LATER_DUE = f"{_LANE} AND due > ? ORDER BY due, number"
-_HOLDING = f"""
-    WITH spans (span) AS (VALUES {",".join(f"({span})" for span in range(ids.SEQUENCE_BITS + 1))})
-    {_READ}
-    WHERE number IN (
-        SELECT number FROM spans CROSS JOIN lists USING (span)
-        WHERE first_sequence BETWEEN ?1 - (1 << span) AND ?1 AND last_sequence >= ?1
-    )
-"""
-_OVERVIEW = """
-    SELECT binding_group, binding, domain, lane, lists, messages,
-           (SELECT min(oldest) FROM lists WHERE queue = lanes.queue AND lane = lanes.lane),
-           (SELECT min(due) FROM lists WHERE queue = lanes.queue AND lane = lanes.lane)
-    FROM lanes JOIN queues ON queues.id = lanes.queue
-    WHERE lists > 0 ORDER BY binding_group, binding, domain, lane DESC
-"""
-_RECOUNT = """
-    SELECT binding_group, binding, domain, lane, coalesce(lanes.lists, 0), coalesce(lanes.messages, 0),
-           coalesce(seen.lists, 0), coalesce(seen.messages, 0)
-    FROM (SELECT queue, lane FROM lanes UNION SELECT queue, lane FROM lists)
-    LEFT JOIN lanes USING (queue, lane)
-    LEFT JOIN (SELECT queue, lane, count(*) AS lists, sum(CAST(remaining AS INTEGER)) AS messages
-               FROM lists GROUP BY queue, lane) AS seen USING (queue, lane)
-    LEFT JOIN queues ON queues.id = queue
-"""
 
 
 class BadRow(SpoolError):
@@ -114,6 +80,8 @@ class Database:
             force_fsync: False leaves it to the system when a commit reaches the disk.
             is_writer: the connection that checkpoints; others are refused writes.
         """
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise SpoolError(f"spool: SQLite {sqlite3.sqlite_version} is too old; version 3.35 is needed")
         self._path = path
         self._queue_ids: dict[QueueKey, int] = {}
         try:
@@ -205,7 +173,7 @@ class Database:
         """Return what each lane holds."""
         return [
             QueueCount(QueueKey(group, binding, domain), lane, lists, messages, oldest or 0.0, due or 0.0)
-            for group, binding, domain, lane, lists, messages, oldest, due in self._select(_OVERVIEW)
+            for group, binding, domain, lane, lists, messages, oldest, due in self._select(queries.OVERVIEW)
         ]
 
     def page(self, queue: QueueKey, lane: int, after: tuple[float, int], limit: int) -> list[Row]:
@@ -213,8 +181,8 @@ class Database:
         rows: list[Row] = []
         total = 0
         due, _ = after
-        same_due = self._rows(_PAGE_SAME_DUE, (*queue, lane, *after))
-        for row in chain(same_due, self._rows(_PAGE_LATER_DUE, (*queue, lane, due))):
+        same_due = self._rows(queries.PAGE_SAME_DUE, (*queue, lane, *after))
+        for row in chain(same_due, self._rows(queries.PAGE_LATER_DUE, (*queue, lane, due))):
             total += row.remaining
             if rows and total > limit:
                 break
@@ -225,7 +193,7 @@ class Database:
 
     def holding(self, sequence: int) -> Iterator[Row]:
         """Yield the lists whose range covers `sequence`."""
-        return self._rows(_HOLDING, (sequence,))
+        return self._rows(queries.HOLDING, (sequence,))
 
     def find(self, sequence: int) -> Message | None:
         """Return the message with this number if it still waits; damaged lists are passed over."""
@@ -238,7 +206,7 @@ class Database:
 
     def lists(self) -> Iterator[Row]:
         """Yield every list, in order of number."""
-        return self._rows(f"{_READ} ORDER BY number")
+        return self._rows(f"{queries.READ} ORDER BY number")
 
     def set_aside(self) -> list[tuple[int, str]]:
         """Return the damaged lists that were set aside, and why."""
@@ -246,7 +214,7 @@ class Database:
 
     def recount(self) -> list[tuple[Any, ...]]:
         """Return (group, binding, domain, lane, lists and messages as kept, the same as counted now)."""
-        return self._select(_RECOUNT).fetchall()
+        return self._select(queries.RECOUNT).fetchall()
 
     def integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the file; it reads all of it."""

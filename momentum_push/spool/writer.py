@@ -9,7 +9,8 @@ The failure rules:
 1. A transaction fails: it is rolled back. Its appends are told so (`SpoolFull`, `SpoolError`) and are
    gone; its settles are tried again at once, alone, because removing needs little room; for want of
    room the reserve is given back first (`folder.py`).
-2. That fails too: the settles are kept and go first into the next transaction, a second later.
+2. That fails too: the settles are kept, those that come later line up behind them, and all of them are
+   tried again a second later.
 3. From 1 on `is_writable` is False and appends are refused unseen, so a full disk is not worn out by
    attempts. About every second the writer settles what it kept, takes the reserve again (giving free
    pages of the database back for that) and writes a little. When all succeeds, it is writable again.
@@ -153,15 +154,12 @@ class Writer:
         return min(max(0.0, self._try_at - time.monotonic()), _REST_S)
 
     def _commit(self, operations: list[Operation]) -> None:
-        """One transaction for all of them and for what was kept; the rules above."""
+        """One transaction for all of them, by the rules above."""
         operations = self._refuse_appends(operations) if not self.is_writable else operations
         operations = self._encode(operations)
-        if self._kept and time.monotonic() < self._try_at:
-            self._kept += operations
-            return
-        operations = self._kept + operations
-        self._kept = []
-        if operations:
+        if self._kept:
+            self._kept += operations  # marks stay in their order; `_recover` takes them all
+        elif operations:
             self._try(operations)
 
     def _try(self, operations: list[Operation]) -> None:
