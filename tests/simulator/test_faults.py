@@ -82,16 +82,22 @@ def test_a_new_rule_does_not_disturb_the_chances_of_those_before() -> None:
     assert struck(one, 100) == struck(two, 100)
 
 
+def test_every_rule_has_chances_of_its_own() -> None:
+    who = picker(Match(token="aa", probability=0.5), Match(token="bb", probability=0.5))
+    one, two = (struck(who, 100, Request(path=f"/3/device/{token}")) for token in ("aa", "bb"))
+    assert one != two
+
+
 def test_delays_are_fixed_or_log_normal_around_the_median() -> None:
     chance = random.Random(1)
     assert Delay(0.2).draw(chance) == 0.2
     drawn = sorted(Delay(0.06, 0.5).draw(chance) for _ in range(999))
     assert 0.05 < drawn[499] < 0.07
     assert drawn[-1] > 2 * drawn[499]
-    assert Delay(0.06, 50.0).draw(replace_chance()) <= 6.0
+    assert Delay(0.06, 50.0).draw(extreme_chance()) <= 6.0
 
 
-def replace_chance() -> random.Random:
+def extreme_chance() -> random.Random:
     chance = random.Random(0)
     chance.lognormvariate = lambda mu, sigma: 1e9  # type: ignore[method-assign]
     return chance

@@ -55,3 +55,21 @@ def test_a_block_that_is_cut_off_never_gives_the_whole(cut: int) -> None:
         return
     with contextlib.suppress(HPACKError):
         assert QuickDecoder().decode(data[:cut], raw=True) != fields
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x82\x20", "table size update not at the start"),
+        (b"\x00\x01a\x81\x00", "incomplete Huffman"),
+        (b"\x00\x01a\x84\xff\xff\xff\xff", "Huffman"),
+        (b"\x00\x01a\x05bc", "truncated"),
+        (b"\x00\x01a", "truncated"),
+        (b"\xff\x80\x80\x80\x80\x80\x80\x01", "integer"),
+        (b"\xff", "integer"),
+        (b"\xbe", "index"),
+    ],
+)
+def test_refusals_say_why(data: bytes, why: str) -> None:
+    with pytest.raises(HPACKError, match=why):
+        QuickDecoder().decode(data, raw=True)

@@ -131,6 +131,15 @@ def test_answers_keep_to_the_clients_window(key: Key) -> None:
     assert pair.answer(stream) == (400, {"reason": "BadDeviceToken"})
 
 
+def test_answers_keep_to_the_clients_window_of_the_whole_connection(key: Key) -> None:
+    pair = ready(key, rule(f"{{status: 500, reason: {'x' * 16_000}}}", "{token: '55'}"))
+    streams = [pair.push("55") for _ in range(5)]
+    assert [bool((pair.answer(stream) or (0, {}))[1]) for stream in streams] == [True] * 4 + [False]
+    pair.client.increment_flow_control_window(20_000)
+    pair.feed()
+    assert pair.answer(streams[4]) == (500, {"reason": "x" * 16_000})
+
+
 # Answers
 
 
@@ -404,12 +413,14 @@ def test_a_goaway_never_denies_what_was_processed(key: Key) -> None:
         rules:
           - {match: {token: "66"}, do: {goaway: {last: none}}}
           - {match: {token: "55"}, do: {silent: true, processed: true}}
+          - {match: {token: "77"}, do: {delay: 60}}
         """
     )
     pair = ready(key, faults)
+    pair.push("77")
     lost = pair.push("55")
     pair.push("66")
-    assert pair.goaways[0].last_stream_id >= lost
+    assert pair.goaways[0].last_stream_id == lost
     pair.tick(31)
     assert pair.is_closed
 
