@@ -184,7 +184,10 @@ def _boundary(headers: _Headers) -> bytes:
 
 
 def _parts(raw: bytes, body: int, boundary: bytes) -> list[_Span]:
-    """Find the parts between the container's delimiter lines; the line end before one is the delimiter's."""
+    """Find the parts between the container's delimiter lines.
+
+    The line end before a delimiter belongs to it; of CRLF the CR stays, and goes with the white space.
+    """
     delimiter = b"\n--" + boundary
     spans: list[_Span] = []
     start = 0
@@ -195,7 +198,7 @@ def _parts(raw: bytes, body: int, boundary: bytes) -> list[_Span]:
         rest = raw[at + len(delimiter) : line_end].rstrip(_SPACE)
         if rest in (b"", b"--"):
             if start:
-                spans.append(_Span(start, max(start, at - 1 if raw[at - 1] == 0x0D else at)))
+                spans.append(_Span(start, max(start, at)))
             start = min(line_end + 1, len(raw))
             if rest or len(spans) > MAX_PARTS:
                 break

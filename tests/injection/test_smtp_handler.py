@@ -55,14 +55,14 @@ def test_answer_names_the_first_message_after_the_commit() -> None:
         served.intake.gate.set()
         first = served.intake
         assert await answer == f"250 2.0.0 {first.accepted[0].mid} accepted (2 recipients)"
-        assert await client.mail(mail(X_TOKEN + PAYLOAD), f"4711@{DOMAIN}") == (
+        assert await client.mail(mail(X_TOKEN + PAYLOAD), f"Reader.1@{DOMAIN}") == (
             f"250 2.0.0 {first.accepted[2].mid} accepted"
         )
 
     served = talk(RELAYING, conversation)
     messages = served.intake.accepted
     assert [message.token for message in messages] == [TOKEN, OTHER, TOKEN]
-    assert [message.rcpt for message in messages] == [TOKEN, OTHER, "4711"]
+    assert [message.rcpt for message in messages] == [TOKEN, OTHER, "Reader.1"]
     assert {message.payload for message in messages} == {PAYLOAD}
 
 
