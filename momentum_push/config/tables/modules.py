@@ -6,7 +6,7 @@ __all__ = ["MODULES", "ROWS"]
 
 MODULES = ("apn", "apn_logger", "ec_logger", "json_logger", "httpsrv", "restinjector", "scriptlet")
 
-_LOGS = "/var/log/momentum-push/"  # beside /etc/momentum-push; Momentum's own folder was its own
+_LOGS = "/var/log/ecelerity/"  # beside /etc/momentum-push; Momentum's own folder was its own
 
 _COMMON = (
     Option("enabled", Kind.BOOLEAN, True, MODULES, help="false: loaded but passive"),
@@ -94,6 +94,10 @@ _RECORDS = (
     Option("log_errors", Kind.BOOLEAN, True, _BOTH, help="what should not happen"),
 )
 
+_JSON = (
+    Option("log_device_tokens", Kind.BOOLEAN, False, ("json_logger",), help="whole device tokens, not their first digits"),
+)  # fmt: skip
+
 _DOORS = (
     Option("dot_stuff", Kind.BOOLEAN, False, ("restinjector",), help="double leading dots of the template"),
 )
@@ -120,4 +124,4 @@ _ROLES = (
     Option("deny", Kind.LIST, [], ("role",), help="regexes of console commands"),
 )
 
-ROWS = _COMMON + _APN_LOGGER + _EC_LOGGER + _RECORDS + _DOORS + _SCRIPTS + _ROLES
+ROWS = _COMMON + _APN_LOGGER + _EC_LOGGER + _RECORDS + _JSON + _DOORS + _SCRIPTS + _ROLES
