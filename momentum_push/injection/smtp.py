@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 import socket
 import ssl
@@ -39,7 +40,7 @@ from momentum_push.errors import ConfigError, Problem
 from momentum_push.injection.auth import PasswordFiles
 from momentum_push.injection.smtp_data import Budget
 from momentum_push.injection.smtp_handler import IntakeLike, Records, SmtpHandler
-from momentum_push.injection.smtp_policy import Policy, make_policy, validate_policy
+from momentum_push.injection.smtp_policy import Policy, make_policy, validate_policy, warn_of_clear_passwords
 from momentum_push.injection.smtp_session import DATA_LIMIT_S, HANDSHAKE_S, Refused, SmtpSession, trace
 from momentum_push.injection.sockets import load_certificate, server_tls, unlink_sockets
 from momentum_push.message.ids import first_sequence, hex_id
@@ -365,7 +366,17 @@ def validate(config: Config) -> list[Problem]:
         for listen in listener.listens:
             for scope in _scopes(listen):
                 problems.update(validate_policy(scope))
+                if not _is_local(listen):
+                    problems.update(warn_of_clear_passwords(scope))
     return sorted(problems)
+
+
+def _is_local(listen: Any) -> bool:
+    """Whether only this host can reach an address."""
+    try:
+        return listen.unix is not None or ipaddress.ip_address(listen.host).is_loopback
+    except ValueError:  # a wildcard or a name
+        return bool(listen.host == "localhost")
 
 
 def _scopes(listen: Any) -> list[Any]:

@@ -19,7 +19,14 @@ from momentum_push.errors import Place, Problem
 from momentum_push.injection.auth import PasswordFile, PasswordFiles, validate_passwords
 from momentum_push.injection.sockets import validate_tls
 
-__all__ = ["DEFAULT_MAX_MESSAGE_SIZE", "Policy", "Quota", "make_policy", "validate_policy"]
+__all__ = [
+    "DEFAULT_MAX_MESSAGE_SIZE",
+    "Policy",
+    "Quota",
+    "make_policy",
+    "validate_policy",
+    "warn_of_clear_passwords",
+]
 
 DEFAULT_MAX_MESSAGE_SIZE = 10 * 1024 * 1024
 """In place of Momentum's "no limit": memory is bounded. What is large in a mail is never the push part."""
@@ -179,6 +186,15 @@ def validate_policy(scope: View) -> list[Problem]:
             what = f"{option} is not obeyed yet"
             problems.append(_problem(scope, option, what, "take it out", is_warning=True))
     return problems
+
+
+def warn_of_clear_passwords(scope: View) -> list[Problem]:
+    """Say that passwords cross a network in clear text, for scopes of an address that is no loopback."""
+    is_offered = not PARAMETERS.keys().isdisjoint(_words(scope["smtp_extensions"]))
+    if not is_offered or scope["tls_certificate"]:
+        return []
+    what = "AUTH is offered without TLS, so passwords can be read on the way"
+    return [_problem(scope, "smtp_extensions", what, "add tls_certificate and STARTTLS or use_ssl", True)]
 
 
 def _problem(scope: View, option: str, what: str, fix: str, is_warning: bool = False) -> Problem:

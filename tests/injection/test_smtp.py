@@ -281,6 +281,27 @@ def test_what_cannot_work_is_said_once_with_its_place(options: str, named: str, 
     assert "test.conf:" in problem or "/nonexistent" in problem
 
 
+@pytest.mark.parametrize(
+    ("address", "is_warned"),
+    [
+        ("127.0.0.1:25", False),
+        ("[::1]:25", False),
+        ("/run/a.sock", False),
+        (":25", True),
+        ("192.0.2.1:25", True),
+    ],
+)
+def test_passwords_in_clear_text_on_a_network_are_warned_about(
+    address: str, is_warned: bool, tmp_path: Path
+) -> None:
+    users = tmp_path / "users"
+    users.write_text("anna:secret\n")
+    users.chmod(0o600)
+    auth = f'authplainparameters = [ uri = "file://{users}" ] smtp_extensions = ("AUTH PLAIN")'
+    found = validate(loads(conf(auth, (f'"{address}" {{ }}',))))
+    assert [problem.is_warning for problem in found] == [True] * is_warned
+
+
 def test_what_is_listening_says_so() -> None:
     async def main() -> None:
         async with serving() as served:
