@@ -23,17 +23,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from momentum_push.injection.http_access import client_name
+from momentum_push.injection.http_access import Notes, Options, client_name
 from momentum_push.injection.http_answers import RequestRefused, refusal_answer
-
-if TYPE_CHECKING:
-    from momentum_push.injection.http_server import OpenDoor
 
 __all__ = ["BoundedProtocol", "Limits"]
 
@@ -49,6 +46,16 @@ class Limits:
     """Bytes a second."""
     write_timeout_s: float = 60.0
     linger_s: float = 5.0
+
+
+class Door(Protocol):
+    """What a connection asks of the door that it came through (`http_server.OpenDoor`)."""
+
+    @property
+    def notes(self) -> Notes: ...
+    def options_for(self, client: tuple[str, int] | None) -> Options: ...
+    def entered(self, connection: BoundedProtocol) -> int: ...
+    def left(self, connection: BoundedProtocol) -> None: ...
 
 
 class Lingering:
@@ -106,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol within `Limits`, bound to the door that it came through."""
 
     def __init__(
-        self, config: Config, server_state: ServerState, door: OpenDoor, conn_id: str, limits: Limits
+        self, config: Config, server_state: ServerState, door: Door, conn_id: str, limits: Limits
     ) -> None:
         super().__init__(config, server_state, {"door": door, "conn_id": conn_id})
         self._door = door

@@ -137,7 +137,10 @@ def test_lines_are_the_same_however_the_stream_is_cut(
 ) -> None:
     step = max(step, len(data) // 500)
     splitter = Splitter()
-    found = [line for at in range(0, len(data), step) for line in splitter.feed(data[at : at + step])]
+    found: list[Line] = []
+    for at in range(0, len(data), step):
+        found += splitter.feed(data[at : at + step])
+        assert len(splitter._rest) <= MAX_LINE
     assert found + splitter.finish() == [Line(*line) for line in lines]
 
 

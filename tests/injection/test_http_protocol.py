@@ -80,10 +80,16 @@ def test_the_time_of_a_commit_is_not_the_clients() -> None:
     async def talk(door: HttpDoor) -> None:
         door.intake.gate = asyncio.Event()
         asyncio.get_running_loop().call_later(0.5, door.intake.gate.set)
-        reply = await raw(door.port, HEAD.replace(b"Host", b"Connection: close\r\nHost") + BODY)
+        body = f'{{"device_token":"{TOKEN}","payload":{{}}}}\n'.encode() * 12_000
+        head = (
+            b"POST /v1/notifications?domain=%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" % DOMAIN.encode()
+        )
+        head += b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(body)
+        reply = await raw(door.port, head + body)
         assert reply.status == 200
 
-    with_door(talk)
+    # So fast a body is asked for that the half second of the commit would make any client late.
+    with_door(talk, Limits(body_grace_s=0.15, min_body_rate=1_000_000_000))
 
 
 def test_requests_follow_each_other_on_one_connection_and_in_one_packet() -> None:
