@@ -45,7 +45,6 @@ _BUSY_S = 5.0
 _BYTES_PER_STATEMENT = 1 << 20
 _ROWS_PER_STATEMENT = 500
 _WAL_BYTES_KEPT = 64 << 20
-_WAL_PAGES = 10_000
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _OUR_FAULTS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
 
@@ -73,12 +72,15 @@ class Meta(NamedTuple):
 class Database:
     """One connection to the spool's database."""
 
-    def __init__(self, path: Path, *, force_fsync: bool = True, is_writer: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, force_fsync: bool = True, is_writer: bool = True, log_pages: int = 10_000
+    ) -> None:
         """Connect; an empty file gets its tables from `prepare`.
 
         Args:
             force_fsync: False leaves it to the system when a commit reaches the disk.
             is_writer: the connection that checkpoints; others are refused writes.
+            log_pages: it does so when the write-ahead log has grown to this.
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SpoolError(f"spool: SQLite {sqlite3.sqlite_version} is too old; version 3.35 is needed")
@@ -88,7 +90,7 @@ class Database:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
-            self._set_up(force_fsync, is_writer)
+            self._set_up(force_fsync, is_writer, log_pages)
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
@@ -321,7 +323,7 @@ class Database:
 
     # Opening
 
-    def _set_up(self, force_fsync: bool, is_writer: bool) -> None:
+    def _set_up(self, force_fsync: bool, is_writer: bool, log_pages: int) -> None:
         execute = self._connection.execute
         if is_writer:
             execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -332,7 +334,7 @@ class Database:
         else:
             execute("PRAGMA query_only = 1")
         execute(f"PRAGMA synchronous = {'FULL' if force_fsync else 'NORMAL'}")
-        execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES if is_writer else 0}")
+        execute(f"PRAGMA wal_autocheckpoint = {log_pages if is_writer else 0}")
 
     def _has_tables(self) -> bool:
         return bool(self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])

@@ -13,6 +13,9 @@ before new messages are let in: a spool that was full opens its doors when the d
 reserve and a margin beside it. We tried a reserve of 16 MB: a log that moved by half ate it, and nothing
 could be settled until an operator came.
 
+A small file system, such as a container's volume, cannot spare that much: there the reserve is an eighth
+of it, and the log begins anew when it is as much smaller (`log_pages`).
+
 flock() and not a pid file: the system lets go of it whenever the process ends, however it ends.
 """
 
@@ -30,6 +33,9 @@ __all__ = ["DATABASE", "RESERVE_BYTES", "SpoolFolder"]
 DATABASE = "spool.db"
 RESERVE_BYTES = 64 << 20
 _MARGIN_BYTES = 16 << 20
+_LOG_PAGES = 10_000
+_SHARE = 8
+"""The reserve is at most one part in this many of its file system, the margin a quarter of that."""
 
 
 class SpoolFolder:
@@ -41,6 +47,16 @@ class SpoolFolder:
         self._mode = mode
         self._reserve = path / "reserve"
         self._lock = -1
+
+    @property
+    def reserve_bytes(self) -> int:
+        """How much is kept back here."""
+        return min(RESERVE_BYTES, self._disk_bytes() // _SHARE)
+
+    @property
+    def log_pages(self) -> int:
+        """Pages after which the write-ahead log is moved into the database."""
+        return max(100, _LOG_PAGES * self.reserve_bytes // RESERVE_BYTES)
 
     def open(self, *, create: bool = True) -> None:
         """Make the folder where its parent exists, and lock it.
@@ -73,7 +89,7 @@ class SpoolFolder:
     def hold_reserve(self) -> None:
         """Take room for a full disk; SpoolFull when there is none, SpoolError when the disk does not work."""
         try:
-            if self._reserve.exists() and self._reserve.stat().st_size >= RESERVE_BYTES:
+            if self._reserve.exists() and self._reserve.stat().st_size >= self.reserve_bytes:
                 return
             self._allocate()
             self._check_margin()
@@ -81,7 +97,7 @@ class SpoolFolder:
             self._reserve.unlink(missing_ok=True)
             raise SpoolFull(
                 f'spool: "{self._reserve}": {error.strerror}; '
-                f"free {(RESERVE_BYTES + _MARGIN_BYTES) >> 20} MB there"
+                f"free {(self.reserve_bytes + self._margin_bytes()) >> 20} MB there"
             ) from error
 
     def release_reserve(self) -> None:
@@ -122,15 +138,22 @@ class SpoolFolder:
     def _allocate(self) -> None:
         reserve = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
         try:
-            os.posix_fallocate(reserve, 0, RESERVE_BYTES)
+            os.posix_fallocate(reserve, 0, self.reserve_bytes)
         finally:
             os.close(reserve)
 
     def _check_margin(self) -> None:
         """Refuse a reserve that takes the last of the room; the next commit would ask for it back."""
         disk = os.statvfs(self._reserve)
-        if disk.f_bavail * disk.f_frsize < _MARGIN_BYTES:
+        if disk.f_bavail * disk.f_frsize < self._margin_bytes():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _margin_bytes(self) -> int:
+        return _MARGIN_BYTES * self.reserve_bytes // RESERVE_BYTES
+
+    def _disk_bytes(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_blocks * disk.f_frsize
 
 
 def _size(path: Path) -> int:

@@ -83,7 +83,7 @@ def _open(
     with ExitStack() as undo:
         place.open()
         undo.callback(place.close)
-        database = Database(place.database, force_fsync=force_fsync)
+        database = Database(place.database, force_fsync=force_fsync, log_pages=place.log_pages)
         undo.callback(database.close)
         meta = _prepare(place, database, clock.now())
         reader = Database(place.database, is_writer=False)

@@ -38,7 +38,7 @@ import structlog
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.spool.database import PAGE_BYTES, BadRow, Database
-from momentum_push.spool.folder import RESERVE_BYTES, SpoolFolder
+from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.rows import Change, Operation
 
 __all__ = ["MAX_BYTES", "Report", "Writer"]
@@ -229,7 +229,7 @@ class Writer:
     def _make_room(self) -> None:
         """Give the reserve back, and empty the log if what it needs in the database fits into that."""
         self._folder.release_reserve()
-        if self._folder.log_bytes() <= RESERVE_BYTES:
+        if self._folder.log_bytes() <= self._folder.reserve_bytes:
             self._attempt(self._database.checkpoint)
 
     def _retry_kept(self) -> bool:
@@ -260,7 +260,7 @@ class Writer:
 
     def _shrink(self) -> None:
         """Give back as many free pages as the reserve needs; the log stays, settling goes on in it."""
-        steps = range(0, RESERVE_BYTES, _PAGES_A_REST * PAGE_BYTES)
+        steps = range(0, self._folder.reserve_bytes, _PAGES_A_REST * PAGE_BYTES)
         for _ in steps:
             if not self._database.give_back(_PAGES_A_REST, keep=0):
                 break

@@ -197,7 +197,7 @@ def test_a_spool_opens_on_a_disk_without_room_and_begins_as_one_that_is_full(
     bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr("momentum_push.spool.folder.RESERVE_BYTES", 1 << 60)
+        monkeypatch.setattr("momentum_push.spool.folder._MARGIN_BYTES", 1 << 60)
         async with opened(bench) as spool:
             assert not spool.is_writable
             with pytest.raises(SpoolFull):
