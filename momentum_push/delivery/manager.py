@@ -53,6 +53,7 @@ class Delivery:
         )
         self._reader = reader
         self._shared = Services(self.settler, queues, table, Throttles(), meters, clock, new_conn_id)
+        self._retired: list[Pool] = []
         self._is_stopping = False
 
     def __repr__(self) -> str:
@@ -75,13 +76,14 @@ class Delivery:
         """Go by a new configuration."""
         self._reader = reader
         self._shared.table = table
+        self._retired = [pool for pool in self._retired if not pool.is_idle]
         for key, pool in list(self.pools.items()):
             settings, _ = reader.read(key)
             if settings is not None:
                 pool.configure(settings)
             else:
                 pool.retire("domain is no longer configured")
-                del self.pools[key]
+                self._retired.append(self.pools.pop(key))
         for queue in self._shared.queues.all():
             if queue.hold_reason == UNUSABLE:
                 queue.release()
@@ -90,7 +92,7 @@ class Delivery:
     async def stop(self, deadline_s: float) -> None:
         """Send nothing more; wait for answers that are due, then until their settlement is on disk."""
         self._is_stopping = True
-        await asyncio.gather(*(pool.stop(deadline_s) for pool in self.pools.values()))
+        await asyncio.gather(*(pool.stop(deadline_s) for pool in [*self.pools.values(), *self._retired]))
         await self.settler.flush()
 
     def _make(self, queue: Queue) -> Pool | None:

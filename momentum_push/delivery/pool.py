@@ -9,9 +9,11 @@ Two things hold a whole queue (design.md 4, "Retry" in interfaces.md 2); neither
 counts an attempt, and each writes one record when it begins:
 
     outage        no connection can be made: wait 1 s, doubling to 60 s, shared by the whole pool
-    suspension    SUSPECT answers in a row accuse the credential: one probing request after 1 s, then
-                  after twice that … until an answer shows that it is believed again
+    suspension    answers accuse the credential (`trust`): one probing request after 1 s, then after twice
+                  that … until an answer shows that it is believed again
 
+Where some connections serve and another cannot be made, only the next connect waits. A connection that
+was made by other settings finishes what it has; what it says of its credential no longer counts.
 A turn sends at most TURN messages, so that the loop stays free for everybody else.
 """
 
@@ -30,9 +32,10 @@ from momentum_push.delivery.plan import backoff, share, wants_connection
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.settings import PoolSettings
 from momentum_push.delivery.settle import Settler
-from momentum_push.delivery.verdict import Judge, Peer, Verdict, expire, outage
+from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
+from momentum_push.delivery.verdict import Judge, Peer, Verdict, accuse, expire, outage
 from momentum_push.errors import ConnectError
-from momentum_push.message import Message, Outcome, Phase
+from momentum_push.message import Disposition, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, ReasonTable
 from momentum_push.message.rules import effective_topic
 from momentum_push.meters import Meters
@@ -42,9 +45,6 @@ __all__ = ["Pool", "Services"]
 
 TURN = 300
 """Messages that one turn of the loop sends for one queue."""
-
-SUSPECT = 3
-"""Answers in a row that accuse the credential before its binding is suspended."""
 
 OUTAGE = "outage"
 
@@ -67,22 +67,25 @@ class Services:
 class Pool:
     """The connections of one (binding, domain) and the rules by which they are filled."""
 
-    def __init__(self, queue: Queue, settings: PoolSettings, services: Services) -> None:
+    def __init__(
+        self, queue: Queue, settings: PoolSettings, services: Services, resolver: Resolver | None = None
+    ) -> None:
         self.queue = queue
         self.settings = settings
         self.connections: list[Connection] = []
         self._services = services
         self._labels = (queue.key.domain, queue.key.binding)
-        self._resolver = Resolver()
+        self._resolver = resolver or Resolver()
         self._judge = Judge(services.table, settings.retry, settings.drops_unknown)
-        self._connects = Throttle(settings.max_connects_per_minute, 60.0, services.clock.monotonic())
+        self._connects = self._connect_throttle()
         self._topics: dict[tuple[str, str], str] = {}
         self._is_scheduled = False
         self._is_stopping = False
         self._opening: set[asyncio.Task[None]] = set()
+        self._foreign: set[Connection] = set()
         self._failures = 0
-        self._accusations = 0
-        self._probes = 0
+        self._next_connect = 0.0  # monotonic
+        self._trust = Trust()
 
     def __repr__(self) -> str:
         name = f"{self.queue.key.binding}/{self.queue.key.domain}"
@@ -101,7 +104,12 @@ class Pool:
     @property
     def is_suspended(self) -> bool:
         """Whether the credential is in doubt."""
-        return self._accusations >= SUSPECT
+        return self._trust.is_suspended
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is open, and nothing being opened."""
+        return not self.connections and not self._opening
 
     def wake(self) -> None:
         """See in the next turn of the loop whether something can be sent."""
@@ -111,28 +119,41 @@ class Pool:
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by new settings; connections that were made by others finish what they have and close."""
-        if settings.identity != self.settings.identity:
-            for connection in list(self.connections):
-                connection.drain("configuration changed")
-            self._believe()
-            self._failures = 0
-            self.queue.release()
-        self.settings = settings
-        self._judge.configure(settings.retry, settings.drops_unknown)
+        before, self.settings = self.settings, settings
+        if settings.identity != before.identity:
+            self._start_over()
+        if settings.max_connects_per_minute != before.max_connects_per_minute:
+            self._connects = self._connect_throttle()
+        for connection in self.connections[settings.max_connections :]:
+            connection.drain("max_outbound_connections was lowered")
+        self._judge.configure(self._services.table, settings.retry, settings.drops_unknown)
         self._topics.clear()
         self.wake()
+
+    def _start_over(self) -> None:
+        """Let go of everything that was learned by other settings."""
+        self._foreign.update(self.connections)
+        for connection in list(self.connections):
+            connection.drain("configuration changed")
+        self._believe()
+        self._failures, self._next_connect = 0, 0.0
+        self.queue.release()
+
+    def _connect_throttle(self) -> Throttle:
+        return Throttle(self.settings.max_connects_per_minute, 60.0, self._services.clock.monotonic())
 
     def retire(self, why: str) -> None:
         """Send nothing more; connections close when their answers are in."""
         self._is_stopping = True
+        for task in self._opening:
+            task.cancel()
         for connection in list(self.connections):
             connection.drain(why)
 
     async def stop(self, deadline_s: float) -> None:
         """Send nothing more, wait for answers that are due, then close what is left."""
         self.retire("stopping")
-        for task in self._opening:
-            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline_s
         while self.in_flight and loop.time() < ends:
@@ -150,11 +171,11 @@ class Pool:
         allowance = self._allowance(now)
         if allowance <= 0:
             return
-        sent = self._fill(allowance, now)
+        sent, gone = self._fill(allowance, now)
         self._services.queues.refill(self.queue)
         if not self.queue.has_due(now):
             self._services.queues.look(self.queue)
-        elif sent == allowance:
+        elif sent == allowance or gone:
             self.wake()
         else:
             self._grow(now)
@@ -182,26 +203,27 @@ class Pool:
         monotonic = self._services.clock.monotonic()
         return self._services.throttles.get(limit.identity, limit.count, limit.seconds, monotonic)
 
-    def _fill(self, allowance: int, now: float) -> int:
-        """Hand out up to `allowance` messages; return how many went."""
-        sent = 0
+    def _fill(self, allowance: int, now: float) -> tuple[int, int]:
+        """Hand out up to `allowance` messages; return how many went, and how many had expired."""
+        sent = gone = 0
         for index, count in share(allowance, [connection.capacity for connection in self.connections]):
-            messages = self._take(count, now)
-            if not messages:
+            messages = self.queue.take(count, now)
+            fit = self._drop_expired(messages, now)
+            gone += len(messages) - len(fit)
+            if not fit:
                 break
-            taken = self.connections[index].send([(message, self._topic(message)) for message in messages])
-            if taken < len(messages):
-                self.queue.put_back(messages[taken:])
+            taken = self.connections[index].send([(message, self._topic(message)) for message in fit])
+            if taken < len(fit):
+                self.queue.put_back(fit[taken:])
             sent += taken
         throttle = self._throttle()
         if throttle is not None:
             throttle.spend(sent)
-        return sent
+        return sent, gone
 
-    def _take(self, count: int, now: float) -> list[Message]:
-        """Take up to `count` messages that may be attempted; what may not is recorded and done with."""
+    def _drop_expired(self, messages: list[Message], now: float) -> list[Message]:
+        """Return what may be attempted; what may not is recorded and done with."""
         policy = self.settings.retry
-        messages = self.queue.take(count, now)
         verdict = Verdict()
         fit: list[Message] = []
         for message in messages:
@@ -210,11 +232,21 @@ class Pool:
             if text is None:
                 fit.append(message)
             else:
+                self._judge.forget(message)
                 verdict.done.append(message)
                 verdict.dispositions.append(expire(message, text, now))
         if verdict.done:
-            self._services.settler.settle(self.queue.key, verdict)
-        return fit if fit or not messages else self._take(count, now)
+            self._settle(verdict)
+        return fit
+
+    def _settle(self, verdict: Verdict) -> None:
+        for disposition in verdict.dispositions:
+            disposition.topic = self._topic(disposition.message)
+        self._services.settler.settle(self.queue.key, verdict)
+
+    def _note(self, disposition: Disposition) -> None:
+        disposition.topic = self._topic(disposition.message)
+        self._services.settler.note(disposition)
 
     def _topic(self, message: Message) -> str:
         part = message.part
@@ -234,9 +266,9 @@ class Pool:
         if not wants_connection(1, free, total, len(self._opening), most):
             return
         monotonic = self._services.clock.monotonic()
-        if not self._connects.available(monotonic):
-            ready = now + self._connects.ready_at(monotonic) - monotonic
-            self._services.queues.wake_at(self.queue.key, ready)
+        ready = max(self._next_connect, self._connects.ready_at(monotonic))
+        if ready > monotonic:
+            self._services.queues.wake_at(self.queue.key, now + ready - monotonic)
             return
         self._connects.spend(1)
         task = asyncio.get_running_loop().create_task(self._open())
@@ -264,7 +296,7 @@ class Pool:
             self._connect_failed(why, connection)
             return
         self._resolver.worked(target)
-        self._connected(connection)
+        self._connected(connection, settings)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
@@ -273,12 +305,16 @@ class Pool:
             self._connect_failed(f"internal error: {error!r}", None)
         self.wake()
 
-    def _connected(self, connection: Connection) -> None:
+    def _connected(self, connection: Connection, settings: PoolSettings) -> None:
         self._services.meters.connects[*self._labels, "ok"] += 1
         self.connections.append(connection)
+        if self._is_stopping or settings.identity != self.settings.identity:
+            self._foreign.add(connection)
+            connection.close("stopping" if self._is_stopping else "configuration changed")
+            return
         if self._failures:
             log.info("outage_over", domain=self._labels[0], binding=self._labels[1], remote=connection.remote)
-        self._failures = 0
+        self._failures, self._next_connect = 0, 0.0
         if self.queue.hold_reason == OUTAGE:
             self.queue.release()
 
@@ -286,6 +322,7 @@ class Pool:
         self._services.meters.connects[*self._labels, "failed"] += 1
         self._failures += 1
         wait = backoff(self._failures, random.random())
+        self._next_connect = self._services.clock.monotonic() + wait
         log.warning(
             "connect_failed",
             domain=self._labels[0],
@@ -296,13 +333,16 @@ class Pool:
         )
         if connection is not None:
             self._read_goodbye(connection)
-        if self.connections:
-            return
         now = self._services.clock.now()
+        is_served = any(link.state is not ConnectionState.DRAINING for link in self.connections)
+        if not is_served and now >= self.queue.not_before:
+            self._begin_outage(why, now, now + wait)
+
+    def _begin_outage(self, why: str, now: float, until: float) -> None:
         head = self.queue.head()
-        if self._failures == 1 and head is not None:
-            self._services.settler.note(outage(head, why, now))
-        self._hold(now + wait, OUTAGE)
+        if self.queue.hold_reason != OUTAGE and head is not None:
+            self._note(outage(head, why, now))
+        self._hold(until, OUTAGE)
 
     def _hold(self, until: float, reason: str) -> None:
         self.queue.hold(until, reason)
@@ -313,20 +353,24 @@ class Pool:
     def _on_outcomes(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         now = self._services.clock.now()
         peer = Peer(connection.remote, connection.conn_id)
-        verdict = self._judge.judge(outcomes, peer, now)
+        verdict = self._judge.judge(outcomes, peer, now, self.is_suspended)
         self._measure(outcomes, verdict)
         if verdict.again:
             self.queue.put_back(verdict.again)
-        if verdict.retire or verdict.suspensions:
+        if not self._is_stopping and connection not in self._foreign:
+            self._weigh(verdict, now)
+        if verdict.retire or (verdict.suspensions and self.is_suspended):
             connection.drain(verdict.retire or "credential in doubt")
-        self._weigh(verdict, now)
-        self._services.settler.settle(self.queue.key, verdict)
+        self._settle(verdict)
         self.wake()
+        if self._is_stopping and verdict.again:  # this pool's successor, if there is one, should know
+            self._services.queues.look(self.queue)
 
     def _on_change(self, connection: Connection) -> None:
         if connection.state is ConnectionState.CLOSED and connection in self.connections:
             self.connections.remove(connection)
             self._read_goodbye(connection)
+            self._foreign.discard(connection)
         self.wake()
 
     def _measure(self, outcomes: Sequence[Outcome], verdict: Verdict) -> None:
@@ -348,56 +392,51 @@ class Pool:
         row = self._services.table.by_word(reason)
         word = reason if row is not None else "other"
         self._services.meters.goaways[*self._labels, word] += 1
-        if row is not None and row.action is Action.SUSPEND:
-            self._accuse(SUSPECT, reason, self._services.clock.now())
+        if (
+            row is None
+            or row.action is not Action.SUSPEND
+            or connection in self._foreign
+            or self._is_stopping
+        ):
+            return
+        now, head = self._services.clock.now(), self.queue.head()
+        peer = Peer(connection.remote, connection.conn_id)
+        self._accuse(SUSPECT, reason, accuse(head, reason, peer, now) if head is not None else None, now)
 
     # ── trust ────────────────────────────────────────────────────────────────────────────────────
 
     def _weigh(self, verdict: Verdict, now: float) -> None:
         if verdict.believed:
             self._believe()
-        elif verdict.suspensions and verdict.accusation is not None:
-            was_suspended = self.is_suspended
-            self._accuse(verdict.suspensions, verdict.accusation.reason, now)
-            if self.is_suspended and not was_suspended:
-                self._services.settler.note(verdict.accusation)
+        elif verdict.accusation is not None:
+            self._accuse(verdict.suspensions, verdict.accusation.reason, verdict.accusation, now)
+        elif self.is_suspended:
+            self._probe_later(now)  # a probe that told nothing of the credential
 
     def _believe(self) -> None:
-        if self.is_suspended:
+        if self._trust.believe():
             log.info("suspension_lifted", domain=self._labels[0], binding=self._labels[1])
             self.queue.release()
-        self._accusations = self._probes = 0
 
-    def _accuse(self, count: int, reason: str, now: float) -> None:
-        was_suspended = self.is_suspended
-        self._accusations += count
-        if not self.is_suspended or now < self.queue.not_before:
+    def _accuse(self, count: int, reason: str, record: Disposition | None, now: float) -> None:
+        begins = self._trust.accuse(count, reason)
+        if begins and record is not None:
+            self._note(record)
+        if self.is_suspended:
+            self._probe_later(now, begins)
+
+    def _probe_later(self, now: float, begins: bool = False) -> None:
+        if now < self.queue.not_before:
             return
-        self._probes += 1
-        wait = backoff(self._probes, 1.0)
+        wait, reason = self._trust.next_probe(), self._trust.reason
         self._hold(now + wait, reason)
-        report = log.info if was_suspended else log.error
+        report = log.error if begins else log.info
         report(
             "binding_suspended",
             domain=self._labels[0],
             binding=self._labels[1],
             reason=reason,
             credential=self.settings.credential.identity,
-            fix=_FIXES.get(reason, _FIX),
+            fix=fix_for(reason),
             next_probe_s=wait,
         )
-
-
-_FIX = "check apn_auth_key, apn_key_id and apn_team_id, or tls_certificate and tls_key, of this domain"
-
-_FIXES = {
-    "BadCertificate": "renew tls_certificate; Apple no longer accepts it",
-    "BadCertificateEnvironment": "tls_certificate is for the other environment; change it or routes",
-    "BadEnvironmentKeyIdInToken": "apn_auth_key is for the other environment; change it or routes",
-    "BadEnvironmentKeyInToken": "apn_auth_key is for the other environment; change it or routes",
-    "InvalidProviderToken": "check apn_auth_key, apn_key_id, apn_team_id and this machine's clock",
-    "MissingProviderToken": "set apn_auth_key, apn_key_id and apn_team_id, or tls_certificate and tls_key",
-    "TopicDisallowed": "apn_topic is not covered by this credential; correct it, or use another credential",
-    "UnrelatedKeyIdInToken": "apn_key_id belongs to another key family than this connection's first one",
-}
-"""What an operator can do about each accusation."""

@@ -122,6 +122,9 @@ class SettingsReader:
         routes, problems = parse_routes(scope["routes"], place)
         credential, context, found = self._trust(scope)
         problems = problems + found
+        if not self._config.is_apn(key.domain):
+            what = f'domain "{key.domain}" is not delivered to APNs'
+            problems.append(Problem(place, what, 'configure it with delivery_method = "apn"'))
         is_broken = any(not problem.is_warning for problem in problems)
         if is_broken or credential is None or context is None:
             return None, problems

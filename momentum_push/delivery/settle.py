@@ -6,12 +6,14 @@
 The order is a promise (design.md 1, fact 3): a message that left the spool has its record. When a log
 cannot be written, what it would have recorded stays in the spool; `is_blocked` then tells the pools
 to send nothing more, and the log is tried again every second until the disk takes it. What waits
-meanwhile is bounded by what was in flight.
+meanwhile is bounded by what was in flight. A daemon that stops meanwhile tries the log once more; what
+it does not take stays in the spool and is sent again after the next start.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -19,7 +21,7 @@ import structlog
 
 from momentum_push.clock import Clock
 from momentum_push.delivery.verdict import Verdict
-from momentum_push.errors import LogError
+from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
 from momentum_push.meters import Meters
 from momentum_push.queues import QueueManager
@@ -64,7 +66,8 @@ class Settler:
         self._meters = meters
         self._clock = clock
         self._on_unblocked = on_unblocked
-        self._unrecorded: list[tuple[QueueKey, Verdict]] = []
+        self._unrecorded: deque[tuple[QueueKey, Verdict]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -85,9 +88,8 @@ class Settler:
         try:
             self._records.dispositions(self._clock.now(), verdict.dispositions)
         except LogError as error:
-            log.error("log_write_failed", error=str(error))
             self._unrecorded.append((key, verdict))
-            asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
+            self._retry_later(error)
         else:
             self._release(key, verdict)
 
@@ -99,22 +101,33 @@ class Settler:
             log.error("log_write_failed", error=str(error))
 
     async def flush(self) -> None:
-        """Wait until everything that was settled is committed."""
+        """Wait until everything that was settled is committed; a log that failed is tried once more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._retry_records()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        if self._timer is not None:
+            self._timer.cancel()
+            messages = sum(len(verdict.left) for _, verdict in self._unrecorded)
+            log.error("settle_unfinished", messages=messages, fix="they are sent again after the next start")
 
     def _retry_records(self) -> None:
+        self._timer = None
         try:
             self._records.retry()
             while self._unrecorded:
-                self._release(*self._unrecorded.pop(0))
+                self._release(*self._unrecorded.popleft())
                 if self._unrecorded:
                     self._records.dispositions(self._clock.now(), self._unrecorded[0][1].dispositions)
         except LogError as error:
-            log.error("log_write_failed", error=str(error))
-            asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
+            self._retry_later(error)
         else:
             self._on_unblocked()
+
+    def _retry_later(self, error: LogError) -> None:
+        log.error("log_write_failed", error=str(error))
+        self._timer = asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
 
     def _release(self, key: QueueKey, verdict: Verdict) -> None:
         self._count(key, verdict.dispositions)
@@ -128,7 +141,11 @@ class Settler:
         task.add_done_callback(self._tasks.discard)
 
     async def _commit(self, work: Awaitable[None], retries: list[MessageList]) -> None:
-        await work
+        try:
+            await work
+        except SpoolError as error:  # it closed before that; nothing is lost, but all of this comes again
+            log.error("settle_failed", error=str(error))
+            return
         if retries:
             self._queues.add(retries)
 

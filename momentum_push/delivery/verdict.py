@@ -10,8 +10,9 @@
     not sent, not processed          no        again, at once
     unknown                          yes       T and a later attempt (1 s the first time), or P under "drop"
 
-"Again" is bounded: after MAX_RETURNS in a row, or past `message_expiration`, it becomes a temporary
-failure, whose own schedule ends. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
+"Again" is bounded: after MAX_RETURNS in a row it becomes a temporary failure, whose own schedule ends.
+While the queue is suspended nothing counts, so that no suspension burns an attempt; then
+`message_expiration` ends it. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
 Pure: the reason table and `now` come in; `settle` carries the verdict out.
 """
 
@@ -24,7 +25,7 @@ from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
 from momentum_push.queues import FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
-__all__ = ["MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "expire", "outage"]
+__all__ = ["MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "accuse", "expire", "outage"]
 
 MAX_RETURNS = 5
 """Times in a row that a message may come back untried before that counts as a failure."""
@@ -94,15 +95,29 @@ class Judge:
         self._table = table
         self.policy = policy
         self._drops_unknown = drops_unknown
+        self._is_suspended = False
         self._returns: dict[int, int] = {}
 
-    def configure(self, policy: RetryPolicy, drops_unknown: bool) -> None:
+    def configure(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool) -> None:
         """Go by new options from now on."""
+        self._table = table
         self.policy = policy
         self._drops_unknown = drops_unknown
 
-    def judge(self, outcomes: Sequence[Outcome], peer: Peer, now: float) -> Verdict:
+    @property
+    def remembered(self) -> int:
+        """Messages of which it is known that they came back untried."""
+        return len(self._returns)
+
+    def forget(self, message: Message) -> None:
+        """Let go of a message that ends without an outcome."""
+        self._returns.pop(message.sequence, None)
+
+    def judge(
+        self, outcomes: Sequence[Outcome], peer: Peer, now: float, is_suspended: bool = False
+    ) -> Verdict:
         """Return what follows from the outcomes of one read, in their order."""
+        self._is_suspended = is_suspended
         verdict = Verdict()
         for outcome in outcomes:
             if outcome.phase is Phase.ANSWERED:
@@ -145,20 +160,26 @@ class Judge:
     def _again(
         self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason | None = None
     ) -> None:
-        sequence = outcome.message.sequence
-        returns = self._returns.get(sequence, 0) + 1
-        if returns > MAX_RETURNS:
+        message = outcome.message
+        returns = self._returns.get(message.sequence, 0) + 1
+        if self._is_suspended and not self.policy.is_expired(message.part.received_at, now):
+            verdict.again.append(message)
+        elif self._is_suspended or returns > MAX_RETURNS:
             self._later(verdict, outcome, peer, now, reason, None)
         else:
-            self._returns[sequence] = returns
-            verdict.again.append(outcome.message)
+            self._returns[message.sequence] = returns
+            verdict.again.append(message)
 
     def _held(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason) -> None:
-        """A suspension ends no message but an expired one: its last attempt was this."""
+        """An accusation ends no message but an expired one: its last attempt was this.
+
+        Where no suspension follows, the credential serves other messages, and this one may not come back
+        for ever.
+        """
         if self.policy.is_expired(outcome.message.part.received_at, now):
             self._later(verdict, outcome, peer, now, reason, None)
         else:
-            verdict.again.append(outcome.message)
+            self._again(verdict, outcome, peer, now, reason)
 
     def _later(
         self,
@@ -223,6 +244,22 @@ def outage(message: Message, why: str, now: float) -> Disposition:
     )
 
 
+def accuse(message: Message, reason: str, peer: Peer, now: float) -> Disposition:
+    """Return the one record of a suspension that no answer began: a GOAWAY named the fault (apns.md 6.4)."""
+    return Disposition(
+        kind=Kind.TEMPFAIL,
+        message=message,
+        at=now,
+        attempt=message.home.attempts,
+        status=NO_ANSWER,
+        reason=reason,
+        remote=peer.remote,
+        conn_id=peer.conn_id,
+        stage=_STAGE_ANSWER,
+        text=f"451 4.7.1 [internal] {reason}",
+    )
+
+
 def _record(
     outcome: Outcome, peer: Peer, now: float, kind: Kind, reason: Reason | None, final: str = ""
 ) -> Disposition:
@@ -246,9 +283,9 @@ def _record(
 
 def _words(outcome: Outcome, kind: Kind, reason: Reason | None) -> str:
     """Word an outcome for the mainlog as SMTP would: code, enhanced code, text."""
-    if reason is None:
-        return f"{_LOST} {outcome.reason}"
-    code = _CODES[reason.klass]
+    code = _LOST if reason is None else _CODES[reason.klass]
     if kind is Kind.TEMPFAIL and code.startswith("5"):
         code = "451 4" + code[5:]
+    elif kind is Kind.PERMFAIL and code.startswith("4"):
+        code = "554 5" + code[5:]
     return f"{code} {outcome.reason}".rstrip()

@@ -9,6 +9,9 @@
 The spool holds every list; memory holds those at the front. `max_resident_messages` bounds memory
 (momentum.md 6.2): above it a new list is left to the spool, and delayed lists that memory held are
 forgotten there. Each lane may always keep one page, so that a full house never stops a small queue.
+
+Due times are wall time, for they outlive the process. Holds do not: when the wall clock jumps they move
+with it, so that a pause of a second stays one.
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ PAGE = 4 * MAX_LIST
 """Messages of one swap-in; a lane that holds fewer than half of it asks for the next."""
 
 _RETRY_PAGE_S = 1.0
+
+_JUMP_S = 1.0
+"""A difference between wall and monotonic time that is no drift any more."""
 
 log = structlog.get_logger()
 
@@ -85,6 +91,8 @@ class QueueManager:
         self._paging: dict[tuple[QueueKey, int], asyncio.Task[None]] = {}
         self._starved: set[QueueKey] = set()
         self._numbers: set[int] = set()
+        self._epoch = clock.now() - clock.monotonic()
+        self._is_closed = False
         self.resident = 0
         """Messages in memory, those on their way to Apple included."""
 
@@ -157,7 +165,7 @@ class QueueManager:
 
     def wake_at(self, key: QueueKey, when: float) -> None:
         """Look at a queue at `when` (epoch seconds), or earlier when asked before."""
-        if when < self._next_wake.get(key, float("inf")):
+        if when < self._next_wake.get(key, float("inf")) and not self._is_closed:
             self._next_wake[key] = when
             heapq.heappush(self._wakes, (when, key))
             if self._wakes[0] == (when, key):
@@ -171,6 +179,7 @@ class QueueManager:
 
     def wake(self, now: float) -> None:
         """Look at every queue whose time has come."""
+        self._follow_jump()
         while (when := self.next_wake()) is not None and when <= now:
             key = heapq.heappop(self._wakes)[1]
             del self._next_wake[key]
@@ -178,9 +187,32 @@ class QueueManager:
         if when is not None:
             self._alarm(when)
 
+    async def close(self) -> None:
+        """Ask the spool for nothing more, and set no alarm."""
+        self._is_closed = True
+        self._wakes.clear()
+        tasks = list(self._paging.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _follow_jump(self) -> None:
+        """Move holds along with a wall clock that was set, and look at every queue again."""
+        epoch = self._clock.now() - self._clock.monotonic()
+        jump, self._epoch = epoch - self._epoch, epoch
+        if abs(jump) < _JUMP_S:
+            return
+        log.warning("clock_jumped", seconds=round(jump, 1))
+        self._wakes.clear()
+        self._next_wake.clear()
+        for key, queue in self._queues.items():
+            if queue.hold_reason:
+                queue.not_before += jump
+            self.wake_at(key, self._clock.now())
+
     def _start_page(self, queue: Queue, number: int, lane: Lane) -> None:
         mark = (queue.key, number)
-        if mark in self._paging:
+        if mark in self._paging or self._is_closed:
             return
         if not self._has_room(lane):
             self._starved.add(queue.key)
@@ -189,25 +221,27 @@ class QueueManager:
 
     async def _swap_in(self, queue: Queue, number: int) -> None:
         lane = queue.lanes[number]
+        known = lane.stored
         try:
             batches = await self._pages.page(queue.key, number, lane.cursor, PAGE)
         except SpoolError as error:
             log.error("swap_in_failed", domain=queue.key.domain, binding=queue.key.binding, error=str(error))
             self.wake_at(queue.key, self._clock.now() + _RETRY_PAGE_S)
-        else:
-            self._take_page(lane, batches)
+            return
         finally:
             del self._paging[queue.key, number]
+        self._take_page(lane, batches, known)
         self.look(queue)
 
-    def _take_page(self, lane: Lane, batches: list[MessageList]) -> None:
+    def _take_page(self, lane: Lane, batches: list[MessageList], known: int) -> None:
+        """Take in what was read; `known` messages were stored when the reading began."""
         now = self._clock.now()
         for batch in batches:
             lane.stored -= len(batch.messages)
             lane.stored_due = max(lane.stored_due, batch.home.due)
             self._hold(lane, batch, now)
-        if not batches:
-            lane.stored = 0
+        if not batches:  # what was damaged is set aside; what came meanwhile is there for the next page
+            lane.stored -= known
 
     def _place(self, lane: Lane, batch: MessageList, now: float) -> None:
         """Decide where a new list rests.

@@ -19,7 +19,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 
 from momentum_push.message import LANES, Message, MessageList, QueueKey
 
@@ -204,8 +203,11 @@ class Queue:
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages that were not tried to the front of their lanes, in order."""
-        for lane, group in groupby(messages, key=lambda message: message.home.lane):
-            self.lanes[lane].put_back(list(group))
+        by_lane: dict[int, list[Message]] = {}
+        for message in messages:
+            by_lane.setdefault(message.home.lane, []).append(message)
+        for lane, group in by_lane.items():
+            self.lanes[lane].put_back(group)
 
     def has_due(self, now: float) -> bool:
         """Whether `take` would find something."""
