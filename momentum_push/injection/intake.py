@@ -6,13 +6,15 @@
 
 While one commit is under way, whatever arrives is gathered; the next commit takes it all, and what
 came in small pieces for the same queue and lane becomes one list. Nothing is answered before the
-commit that holds it. A loop turn checks at most SLICE tokens.
+commit that holds it. A loop turn checks at most SLICE tokens. The reception records are written by
+whoever committed, not by whoever asked: a client that went away has its record all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
@@ -80,6 +82,23 @@ class Receptions(Protocol):
     def receptions(self, now: float, messages: Sequence[Message]) -> None: ...
 
 
+@dataclass(slots=True)
+class _Waiter:
+    """A sender who waits for the commit of its messages."""
+
+    protocol: str
+    messages: list[Message]
+    done: asyncio.Future[None]
+
+    def answer(self, error: SpoolError | None = None) -> None:
+        if self.done.done():  # the loop is being closed
+            return
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
 class Intake:
     """Takes drafts from the doors; one per daemon.
 
@@ -104,7 +123,7 @@ class Intake:
         self._meters = meters
         self._clock = clock
         self._pending: dict[tuple[QueueKey, int], list[Message]] = {}
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[_Waiter] = []
         self._waiting = 0
         self._committer: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -147,8 +166,7 @@ class Intake:
         messages = [result for result in results if isinstance(result, Message)]
         if messages and not (whole and len(messages) < len(results)):
             self._number(messages)
-            await self._commit(messages)
-            self._note(origin, messages)
+            await self._commit(origin.protocol, messages)
         return results
 
     def _check_open(self) -> None:
@@ -212,7 +230,7 @@ class Intake:
         for sequence, message in enumerate(messages, first):
             message.sequence = sequence
 
-    async def _commit(self, messages: list[Message]) -> None:
+    async def _commit(self, protocol: str, messages: list[Message]) -> None:
         """Wait until the commit that holds `messages` is on disk."""
         for message in messages:
             key = (message.home.queue, message.home.lane)
@@ -221,47 +239,61 @@ class Intake:
                 batch = self._pending[key] = []
             batch.append(message)
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
+        waiter = _Waiter(protocol, messages, loop.create_future())
         self._waiters.append(waiter)
         self._waiting += len(messages)
         if self._committer is None:
             self._committer = loop.create_task(self._commit_pending())
         # A client that goes away must not take the commit of the others with it, nor leave in doubt
         # whether its own messages were taken.
-        await asyncio.shield(waiter)
+        await asyncio.shield(waiter.done)
 
     async def _commit_pending(self) -> None:
+        waiters: list[_Waiter] = []
         try:
             while self._pending:
                 pending, waiters = self._pending, self._waiters
                 self._pending, self._waiters = {}, []
                 await self._commit_lists(_gather(pending, self._clock.now()), waiters)
+        except Exception as error:
+            log.error("reception_crashed", error=repr(error), exc_info=True)
         finally:
             self._committer = None
+            self._abandon(waiters + self._waiters)
 
-    async def _commit_lists(self, lists: list[MessageList], waiters: list[asyncio.Future[None]]) -> None:
+    async def _commit_lists(self, lists: list[MessageList], waiters: list[_Waiter]) -> None:
         try:
             await self._store.append(lists)
         except SpoolError as error:
             log.error("reception_failed", error=str(error), messages=_count(lists))
-            _fail(waiters, error)
-        except BaseException:
-            _fail(waiters, SpoolError("spool: the commit was not finished; send again later"))
-            raise
-        else:
-            self._on_stored(lists)
-            for waiter in waiters:
-                waiter.set_result(None)
+            _answer(waiters, error)
+            return
         finally:
             self._waiting -= _count(lists)
-
-    def _note(self, origin: Origin, messages: Sequence[Message]) -> None:
-        """Write the reception records; the messages are safe, so a log that fails refuses nothing."""
-        self._meters.receptions[origin.protocol] += len(messages)
         try:
-            self._records.receptions(self._clock.now(), messages)
-        except LogError as error:
-            log.error("log_write_failed", error=str(error))
+            await self._note(waiters)
+        finally:  # it is on disk, whatever became of its record
+            self._on_stored(lists)
+            _answer(waiters)
+
+    def _abandon(self, waiters: Sequence[_Waiter]) -> None:
+        """Answer whoever still waits although the committer ends; there is nobody when it ended well."""
+        if self._pending:
+            self._waiting -= sum(len(batch) for batch in self._pending.values())
+            self._pending, self._waiters = {}, []
+        _answer(waiters, SpoolError("spool: the commit was not finished; send again later"))
+
+    async def _note(self, waiters: Sequence[_Waiter]) -> None:
+        """Write the reception records; the messages are safe, so a log that fails refuses nothing."""
+        for waiter in waiters:
+            self._meters.receptions[waiter.protocol] += len(waiter.messages)
+            for start in range(0, len(waiter.messages), MAX_LIST):
+                if start:
+                    await asyncio.sleep(0)
+                try:
+                    self._records.receptions(self._clock.now(), waiter.messages[start : start + MAX_LIST])
+                except LogError as error:
+                    log.error("log_write_failed", error=str(error))
 
 
 def _messages(
@@ -282,10 +314,9 @@ def _lane(priority: int) -> int:
     return next((lane for lane in LANES if priority >= lane), LANES[-1])
 
 
-def _fail(waiters: Sequence[asyncio.Future[None]], error: SpoolError) -> None:
+def _answer(waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None:
     for waiter in waiters:
-        if not waiter.done():
-            waiter.set_exception(error)
+        waiter.answer(error)
 
 
 def _gather(pending: dict[tuple[QueueKey, int], list[Message]], now: float) -> list[MessageList]:

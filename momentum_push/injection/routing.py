@@ -46,7 +46,9 @@ class Routing:
         domain = domain.lower()
         name = self._binding(binding or DEFAULT, domain)
         if name is None:
-            return Refusal("UnknownBinding", f'there is no binding or binding_group "{binding}" here')
+            return Refusal(
+                "UnknownBinding", f'there is no binding or binding_group "{(binding or DEFAULT)[:255]}" here'
+            )
         return self._routes.get((name, domain)) or self._resolve(name, domain)
 
     def _resolve(self, binding: str, domain: str) -> Route | Refusal:
