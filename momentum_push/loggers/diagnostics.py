@@ -98,7 +98,8 @@ def _shared_processors() -> list[Processor]:
 def _renderers(is_terminal: bool) -> list[Processor]:
     end = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if is_terminal:
-        return [end, structlog.dev.ConsoleRenderer(colors=True)]
+        plain = structlog.dev.plain_traceback  # rich ones print locals, device tokens among them
+        return [end, structlog.dev.ConsoleRenderer(colors=True, exception_formatter=plain)]
     return [end, structlog.processors.JSONRenderer()]
 
 

@@ -135,7 +135,7 @@ http {{
   map $uri $token {{ "~^/3/device/(?<digits>[0-9a-f]+)$" $digits; }}
   server {{
     listen 127.0.0.1:{port} ssl http2;
-    http2_max_requests 100000;
+    keepalive_requests 100000000;
     http2_max_concurrent_streams 1000;
     ssl_certificate {folder}/apns/server.pem;
     ssl_certificate_key {folder}/apns/server.key;

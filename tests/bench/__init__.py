@@ -1,0 +1,1 @@
+"""Measurements, started by `scripts/bench`; figures are ratios of one run on one machine, never a test."""
