@@ -6,6 +6,8 @@
 Rooms on one row meet here alone: HTTP shows what `exposition` renders through callables it is given,
 intake hands stored lists to the queues through one, and so on. The order of stopping keeps the
 promises: what was acknowledged is on disk, what was answered has its record before it leaves the disk.
+A start that fails takes down what it had built, in the same order. Reloads and the stop wait for
+each other.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from momentum_push.loggers import build as build_loggers
 from momentum_push.loggers.diagnostics import on_error
 from momentum_push.message import MessageList, QueueKey
 from momentum_push.message.ids import first_sequence, hex_id
+from momentum_push.message.reasons import ReasonTable
 from momentum_push.meters import Meters
 from momentum_push.queues import Queue, QueueManager
 from momentum_push.spool import SqliteSpool, open_sqlite
@@ -79,6 +83,7 @@ class Daemon:
         self._ticker: asyncio.Task[None] | None = None
         self._forget_panics: Callable[[], None] = _nothing
         self._pidfile: Path | None = None
+        self._changing = asyncio.Lock()
         self.records: Loggers
         self.spool: SqliteSpool
         self.queues: QueueManager
@@ -101,17 +106,14 @@ class Daemon:
         self._forget_panics = on_error(self._panic)
         try:
             await self._open_spool()
+            self._build(read_reasons(self.config))
+            self.queues.recall(await self.spool.overview())
+            await self.doors.start(self.config)
+            self._write_pidfile()
         except BaseException:
-            self._close_records()
+            await self._take_down(0.0)
             raise
-        try:
-            await self._open_ways()
-        except BaseException:
-            await self.delivery.stop(0.0)
-            await self.spool.close()
-            self._close_records()
-            raise
-        self._write_pidfile()
+        self._ticker = asyncio.get_running_loop().create_task(self._tick())
         self._is_started = True
         log.info("started", configuration=str(self.config.path), pid=os.getpid(), **self.doors.addresses())
 
@@ -120,48 +122,76 @@ class Daemon:
         if not self._is_started or self._is_stopping:
             return
         self._is_stopping = True
-        drain_s = float(self.config.glob["drain_timeout"])
-        log.info(
-            "stopping",
-            drain_timeout=drain_s,
-            in_flight=sum(pool.in_flight for pool in self.delivery.pools.values()),
-        )
-        await self.doors.stop(drain_s)
-        await self.intake.close()
-        await self.delivery.stop(drain_s)
-        if self._ticker is not None:
-            self._ticker.cancel()
+        async with self._changing:
+            drain_s = float(self.config.glob["drain_timeout"])
+            log.info(
+                "stopping",
+                drain_timeout=drain_s,
+                in_flight=sum(pool.in_flight for pool in self.delivery.pools.values()),
+            )
+            await self._take_down(drain_s)
+            log.info("stopped")
+
+    async def _take_down(self, drain_s: float) -> None:
+        """Undo whatever was built, in reverse; each step is done whatever became of those before."""
+        async with AsyncExitStack() as undo:
+            undo.callback(self._close_records)
+            undo.callback(self._remove_pidfile)
+            if hasattr(self, "spool"):
+                undo.push_async_callback(self.spool.close)
+            undo.push_async_callback(self._stop_timers)
+            if hasattr(self, "doors"):
+                undo.push_async_callback(self.queues.close)
+                undo.push_async_callback(self.delivery.stop, drain_s)
+                undo.push_async_callback(self.intake.close)
+                undo.push_async_callback(self.doors.stop, drain_s)
+
+    async def _stop_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        await self.spool.close()
-        if self._pidfile is not None:
-            self._pidfile.unlink(missing_ok=True)
-        log.info("stopped")
-        self._close_records()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
 
     async def reload(self) -> None:
         """Read the configuration again and go by it; on any error nothing changes (momentum.md 1.9)."""
-        try:
-            config = load(self.config.path)
-            self._refuse_errors(validate(config, self.clock))
-            records = build_loggers(config)
+        async with self._changing:
+            if self._is_stopping or not self._is_started:
+                return
             try:
-                await self.doors.reload(config)
-                self.records.take_over(records)
-            except (ConfigError, LogError):
-                records.close()
-                raise
-        except (ConfigError, LogError) as error:
-            log.error("reload_failed", problems=str(error).splitlines())
-            return
+                await self._reload()
+            except (ConfigError, LogError) as error:
+                log.error("reload_failed", problems=str(error).splitlines())
+
+    async def _reload(self) -> None:
+        config = load(self.config.path)
+        self._refuse_errors(validate(config, self.clock))
+        reasons = read_reasons(config)
+        records = build_loggers(config)
+        try:
+            self.records.retry()  # files that owe records cannot be let go of
+            await self.doors.reload(config)
+        except BaseException:
+            records.close()
+            raise
+        self._change_records(records)
         for problem in config.warnings + self._fixed_changes(config):
             log.warning("configuration_warning", problem=str(problem))
         self.config = config
         reader = self._reader(config)
         self.intake.routing = Routing(config, reader.rules)
         self.queues.set_max_resident(config.glob["max_resident_messages"])
-        self.delivery.configure(reader, read_reasons(config))
+        self.delivery.configure(reader, reasons)
         log.info("reloaded", configuration=str(config.path))
+
+    def _change_records(self, records: Loggers) -> None:
+        """Go over to new loggers; the doors have changed already, so the old ones go on where that fails."""
+        try:
+            self.records.take_over(records)
+        except LogError as error:
+            log.error("log_write_failed", error=str(error))
+            if self.records.loggers is not records.loggers:
+                records.close()
 
     def reopen_logs(self) -> None:
         """Open all log files by name again, after they were rotated."""
@@ -220,8 +250,8 @@ class Daemon:
             clock=self.clock,
         )
 
-    async def _open_ways(self) -> None:
-        """Build what lies between spool and sockets, then open the sockets."""
+    def _build(self, reasons: ReasonTable) -> None:
+        """Build what lies between spool and sockets; nothing of it works yet."""
         config = self.config
         reader = self._reader(config)
         self.queues = QueueManager(
@@ -229,7 +259,7 @@ class Daemon:
         )
         self.delivery = Delivery(
             reader=reader,
-            table=read_reasons(config),
+            table=reasons,
             queues=self.queues,
             records=self.records,
             spool=self.spool,
@@ -253,9 +283,6 @@ class Daemon:
             views=self._views(),
             new_conn_id=self._new_conn_id,
         )
-        self.queues.recall(await self.spool.overview())
-        await self.doors.start(config)
-        self._ticker = asyncio.get_running_loop().create_task(self._tick())
 
     def _views(self) -> Views:
         return Views(
@@ -321,9 +348,19 @@ class Daemon:
 
     def _write_pidfile(self) -> None:
         path = self.config.glob["pidfile"]
-        if path:
-            self._pidfile = Path(path)
-            self._pidfile.write_text(f"{os.getpid()}\n")
+        if not path:
+            return
+        try:
+            Path(path).write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            place = self.config.glob.origin("pidfile") or Place(str(self.config.path))
+            what = f'pidfile "{path}" cannot be written ({str(error.strerror).lower()})'
+            raise ConfigError([Problem(place, what, "make its folder, writable for this user")]) from error
+        self._pidfile = Path(path)
+
+    def _remove_pidfile(self) -> None:
+        if self._pidfile is not None:
+            self._pidfile.unlink(missing_ok=True)
 
     def _fixed_changes(self, config: Config) -> list[Problem]:
         """Return a warning for each changed option that needs a restart."""

@@ -5,8 +5,9 @@
     SIGUSR1           reopen logs          STOPPING=1
                                            WATCHDOG=1      every half of WATCHDOG_USEC, from the loop
 
-A loop that is stuck feeds no watchdog, and systemd restarts us. Without NOTIFY_SOCKET nothing is
-sent. Source: sd_notify(3), systemd.service(5).
+A loop that is stuck feeds no watchdog, and systemd restarts us. Reloads and logs are asked for in vain
+while the daemon starts or stops. Without NOTIFY_SOCKET nothing is sent. Source: sd_notify(3),
+systemd.service(5).
 """
 
 from __future__ import annotations
@@ -70,8 +71,12 @@ async def serve(daemon: Served, notifier: Notifier) -> None:
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
+    is_open = False
 
-    def run(work: Callable[[], Awaitable[None]]) -> None:
+    def run(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        if not is_open:
+            log.warning("signal_ignored", signal=name, reason="the daemon is starting or stopping")
+            return
         task = loop.create_task(_run(work))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -83,19 +88,27 @@ async def serve(daemon: Served, notifier: Notifier) -> None:
         finally:
             notifier.send("READY=1")
 
+    async def reopen() -> None:
+        daemon.reopen_logs()
+
     loop.add_signal_handler(signal.SIGTERM, ending.set)
     loop.add_signal_handler(signal.SIGINT, ending.set)
-    loop.add_signal_handler(signal.SIGHUP, run, reload)
-    loop.add_signal_handler(signal.SIGUSR1, daemon.reopen_logs)
+    loop.add_signal_handler(signal.SIGHUP, run, "SIGHUP", reload)
+    loop.add_signal_handler(signal.SIGUSR1, run, "SIGUSR1", reopen)
     await daemon.start()
+    is_open = True
     notifier.send("READY=1", f"MAINPID={os.getpid()}")
     feeding = loop.create_task(_feed(daemon, notifier))
     try:
         await ending.wait()
     finally:
+        is_open = False
+        if tasks:
+            await asyncio.wait(tasks)  # READY=1 of a reload should not come after STOPPING=1
         notifier.send("STOPPING=1")
         await daemon.stop()
         feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
 
 
 async def _run(work: Callable[[], Awaitable[None]]) -> None:
@@ -110,5 +123,14 @@ async def _feed(daemon: Served, notifier: Notifier) -> None:
     """Tell systemd that the loop turns, and how it goes."""
     interval = min(STATUS_INTERVAL_S, notifier.watchdog_s / 2 or STATUS_INTERVAL_S)
     while True:
-        notifier.send("WATCHDOG=1", f"STATUS={daemon.status_line()}")
+        notifier.send("WATCHDOG=1", f"STATUS={_status(daemon)}")
         await asyncio.sleep(interval)
+
+
+def _status(daemon: Served) -> str:
+    """Return the daemon's line; a fault in a picture of the daemon must not get it killed."""
+    try:
+        return daemon.status_line()
+    except Exception:
+        log.error("status_failed", exc_info=True)
+        return "unknown"
