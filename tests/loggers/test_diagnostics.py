@@ -103,12 +103,12 @@ def test_no_token_leaks_through_an_exception(stream: io.StringIO) -> None:
 
 
 def test_libraries_speak_the_same_way(stream: io.StringIO) -> None:
-    logging.getLogger("uvicorn.error").warning("token %s", TOKEN)
+    logging.getLogger("uvicorn").warning("token %s", TOKEN)
     warnings.warn("look out", UserWarning, stacklevel=1)
     seen = events(stream)
     assert (seen[0]["event"], seen[0]["logger"], seen[0]["level"]) == (
         "token 9f8e7d6c…",
-        "uvicorn.error",
+        "uvicorn",
         "warning",
     )
     assert "look out" in seen[1]["event"]
