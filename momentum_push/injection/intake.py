@@ -216,7 +216,7 @@ class Intake:
             salt=self._store.salt,
             protocol=origin.protocol,
             client=origin.client,
-            mailfrom=origin.mailfrom,
+            mailfrom=origin.mailfrom if draft.mailfrom is None else draft.mailfrom,
             return_path=draft.return_path,
             conn_id=origin.conn_id,
             batch_id=origin.batch_id,

@@ -10,9 +10,7 @@ request could be read, so that it is plain which one spoilt it. A result's reaso
 said. Keys that the manual does not know are passed over, as `site` is.
 
 Numbers and booleans in `keys` and `vctx` are taken as their JSON text, null as empty. Protocol `rest`,
-client `unknown`, as in Momentum's reception records. One request has one sender in its records (the
-first recipient's `from`); a recipient with another one carries it as `DLV_Source_Addr`, where the logs
-look first.
+client `unknown`, as in Momentum's reception records. Each recipient has its own sender.
 """
 
 from __future__ import annotations
@@ -112,15 +110,14 @@ class Rest:
         if any(isinstance(one, Refusal) for one in made):
             return self._refuse(caller, made)
         drafts = [one for one in made if isinstance(one, Draft)]
-        results = await accept(self._intake, self._origin(caller, injection), drafts, whole=True)
+        results = await accept(self._intake, self._origin(caller), drafts, whole=True)
         if any(isinstance(result, Refusal) for result in results):
             return self._refuse(caller, results)
         return answer(200, {"status": "success", "results": [_success(one) for one in results]})
 
-    def _origin(self, caller: Caller, injection: Injection) -> Origin:
+    def _origin(self, caller: Caller) -> Origin:
         return Origin(
             protocol="rest",
-            mailfrom=_bare(injection.recipients[0].sender),
             conn_id=caller.conn_id,
             batch_id=self._next_batch(),
             user=caller.user,
@@ -130,7 +127,6 @@ class Rest:
     async def _make(self, injection: Injection, held: Held) -> list[Draft | Refusal]:
         """Generate every recipient's draft, or why there is none."""
         template = Template(injection.template, self.dot_stuff)
-        first = _bare(injection.recipients[0].sender)
         made: list[Draft | Refusal] = []
         for place, recipient in enumerate(injection.recipients):
             if place and not place % TURN:
@@ -138,8 +134,7 @@ class Rest:
             draft = self._draft(template, recipient)
             if isinstance(draft, Draft):
                 held.grow(len(draft.payload))
-                if _bare(recipient.sender) != first:
-                    draft.context.setdefault("DLV_Source_Addr", _bare(recipient.sender))
+                draft.mailfrom = _bare(recipient.sender)
             made.append(draft)
         return made
 

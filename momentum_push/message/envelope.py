@@ -50,6 +50,8 @@ class Draft(msgspec.Struct, gc=False):
     context: dict[str, str] = msgspec.field(default_factory=dict)
     """Message context variables; `DLV_Source_Addr` and friends included (momentum.md 7.6)."""
     return_path: str = ""
+    mailfrom: str | None = None
+    """The sender, where it differs from the origin's: one REST request may have several."""
     size: int = 0
     """Bytes that the message had on the wire, for the reception record; 0: the payload's."""
 
