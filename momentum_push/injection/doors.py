@@ -1,14 +1,15 @@
 """All listeners of a daemon: opened together, or not at all; reloaded and closed together.
 
 Sockets are opened before anything is served, so that an address in use is an error at start and
-nothing was accepted in vain. A reload opens what is new before it closes what is gone.
+nothing was accepted in vain. A reload opens what is new before it closes what is gone; an address that moves
+from one stanza to another keeps its socket, and whoever knocks meanwhile waits in its backlog.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from momentum_push.clock import Clock
 from momentum_push.config import Config, Listener, ListenScope
@@ -54,6 +55,8 @@ class Doors:
         self._http: HttpListener | None = None
         self._sockets: dict[str, list[socket.socket]] = {}
         """Listening sockets by address, `smtp :25` or `http :8081`."""
+        self._owners: dict[str, str] = {}
+        """The SMTP stanza that serves an address."""
 
     def __repr__(self) -> str:
         return f"<Doors {', '.join(self._sockets) or 'none open'}>"
@@ -86,11 +89,16 @@ class Doors:
         Raises:
             ConfigError: an address or its TLS cannot be used; nothing is open then.
         """
-        smtp_opened, http_opened = self._open_all(config)
-        self._http = HttpListener(self._app(config), self._clock, self._new_conn_id)
-        for stanza in config.listeners("esmtp_listener"):
-            await self._smtp_listener(stanza).start(smtp_opened[stanza.instance])
-        await self._http.start(http_opened)
+        smtp_opened, http_opened, _ = self._open_all(config)
+        try:
+            self._http = HttpListener(self._app(config), self._clock, self._new_conn_id)
+            for stanza in config.listeners("esmtp_listener"):
+                await self._smtp_listener(stanza).start(smtp_opened[stanza.instance])
+                self._own(stanza, smtp_opened[stanza.instance])
+            await self._http.start(http_opened)
+        except BaseException:
+            await self.stop(0.0)
+            raise
 
     async def reload(self, config: Config) -> None:
         """Follow a new configuration: addresses that stay keep their sockets and connections.
@@ -98,13 +106,18 @@ class Doors:
         Raises:
             ConfigError: a new address or its TLS cannot be used; nothing was changed.
         """
-        smtp_opened, http_opened = self._open_all(config)
+        smtp_opened, http_opened, fresh_addresses = self._open_all(config)
         assert self._http is not None
-        await self._http.reload(http_opened)
+        try:
+            await self._http.reload(http_opened)
+        except BaseException:
+            self._close(fresh_addresses)
+            raise
         for stanza in config.listeners("esmtp_listener"):
             listener = self._smtp_listener(stanza)
             fresh = set(map(id, listener.reload(stanza)))
             await listener.start([pair for pair in smtp_opened[stanza.instance] if id(pair[0]) in fresh])
+            self._own(stanza, smtp_opened[stanza.instance])
         kept = {stanza.instance for stanza in config.listeners("esmtp_listener")}
         for instance in self._smtp.keys() - kept:
             await self._smtp.pop(instance).stop(0.0)
@@ -116,10 +129,16 @@ class Doors:
         if self._http is not None:
             stops.append(self._http.stop(deadline_s))
         await asyncio.gather(*stops)
+        for sockets in self._sockets.values():  # of listeners that were never started
+            close_sockets(sock for sock in sockets if sock.fileno() >= 0)
         self._sockets.clear()
 
-    def _open_all(self, config: Config) -> tuple[dict[str, Opened], Opened]:
-        """Open what is not open yet; on an error close what this call opened."""
+    def _close(self, addresses: Iterable[str]) -> None:
+        for address in addresses:
+            close_sockets(self._sockets.pop(address))
+
+    def _open_all(self, config: Config) -> tuple[dict[str, Opened], Opened, list[str]]:
+        """Open what is not open yet, and say which that was; on an error close it."""
         fresh: list[str] = []
         try:
             smtp_opened = {
@@ -132,22 +151,31 @@ class Doors:
                 for pair in self._open("http", stanza, fresh)
             ]
         except BaseException:
-            for address in fresh:
-                close_sockets(self._sockets.pop(address))
+            self._close(fresh)
             raise
-        return smtp_opened, http_opened
+        return smtp_opened, http_opened, fresh
 
     def _open(self, kind: str, stanza: Listener, fresh: list[str]) -> Opened:
         opened: Opened = []
         for listen in stanza.listens:
             address = f"{kind} {listen.address}"
-            if address in self._sockets:
+            if address not in self._sockets:
+                sockets = self._sockets[address] = open_sockets(listen)
+                fresh.append(address)
+                opened.append((listen, sockets))
+            elif kind == "smtp" and self._owners[address] != stanza.instance:
+                opened.append((listen, [sock.dup() for sock in self._sockets[address]]))
+            else:
                 opened.append((listen, []))
-                continue
-            sockets = self._sockets[address] = open_sockets(listen)
-            fresh.append(address)
-            opened.append((listen, sockets))
         return opened
+
+    def _own(self, stanza: Listener, opened: Opened) -> None:
+        """Remember whose an address is, and by which sockets."""
+        for listen, sockets in opened:
+            address = f"smtp {listen.address}"
+            self._owners[address] = stanza.instance
+            if sockets:
+                self._sockets[address] = sockets
 
     def _forget(self, config: Config) -> None:
         """Forget the addresses that a reload closed."""
