@@ -48,6 +48,8 @@ TURN = 300
 
 OUTAGE = "outage"
 
+SHORTEST_WAIT_S = 0.001
+
 log = structlog.get_logger()
 
 
@@ -193,8 +195,12 @@ class Pool:
         monotonic = self._services.clock.monotonic()
         permits = throttle.available(monotonic)
         if not permits:
-            self._services.queues.wake_at(self.queue.key, now + throttle.ready_at(monotonic) - monotonic)
+            self._come_back(now, throttle.ready_at(monotonic) - monotonic)
         return min(TURN, permits)
+
+    def _come_back(self, now: float, seconds: float) -> None:
+        """Look again after `seconds`, or after what a wall clock can tell from now."""
+        self._services.queues.wake_at(self.queue.key, now + max(seconds, SHORTEST_WAIT_S))
 
     def _throttle(self) -> Throttle | None:
         limit = self.settings.throttle
@@ -268,7 +274,7 @@ class Pool:
         monotonic = self._services.clock.monotonic()
         ready = max(self._next_connect, self._connects.ready_at(monotonic))
         if ready > monotonic:
-            self._services.queues.wake_at(self.queue.key, now + ready - monotonic)
+            self._come_back(now, ready - monotonic)
             return
         self._connects.spend(1)
         task = asyncio.get_running_loop().create_task(self._open())
