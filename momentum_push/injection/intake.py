@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -270,11 +271,10 @@ class Intake:
             return
         finally:
             self._waiting -= _count(lists)
-        try:
+        with ExitStack() as steps:  # it is on disk: each step is done, whatever becomes of the others
+            steps.callback(_answer, waiters)
+            steps.callback(self._on_stored, lists)
             await self._note(waiters)
-        finally:  # it is on disk, whatever became of its record
-            self._on_stored(lists)
-            _answer(waiters)
 
     def _abandon(self, waiters: Sequence[_Waiter]) -> None:
         """Answer whoever still waits although the committer ends; there is nobody when it ended well."""

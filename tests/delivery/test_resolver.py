@@ -1,0 +1,128 @@
+"""Where the next connection goes: spread, away from what failed, by preference."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from momentum_push.delivery.apns.connection import Target
+from momentum_push.delivery.resolver import Resolver
+from momentum_push.delivery.routes import Route
+from momentum_push.errors import ConnectError
+
+APPLE = Route("api.push.apple.com")
+NAMES = {
+    "api.push.apple.com": ["17.188.1.1", "17.188.1.2", "17.188.1.3"],
+    "second.test": ["192.0.2.1"],
+    "third.test": ["192.0.2.9"],
+}
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names instead of the system's; returns what was asked for."""
+    asked: list[str] = []
+
+    async def getaddrinfo(self: Any, host: str, port: int, *, type: int) -> list[Any]:
+        asked.append(host)
+        if host not in NAMES:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        addresses = NAMES[host] * 2  # some resolvers say everything twice
+        return [(socket.AF_INET, type, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+def choose(
+    resolver: Resolver, routes: Sequence[Route] = (APPLE,), used: Sequence[str] = (), chance: float = 0.0
+) -> Target:
+    return asyncio.run(resolver.choose(routes, frozenset(used), chance))
+
+
+def test_chance_picks_among_all_addresses() -> None:
+    found = [choose(Resolver(), chance=chance).address for chance in (0.0, 0.34, 0.67, 0.999, 1.0)]
+    assert found == ["17.188.1.1", "17.188.1.2", "17.188.1.3", "17.188.1.3", "17.188.1.1"]
+
+
+def test_a_pool_spreads_over_addresses_that_it_does_not_use_yet() -> None:
+    """apns.md 6.6."""
+    assert choose(Resolver(), used=["17.188.1.1", "17.188.1.3"]).address == "17.188.1.2"
+    assert choose(Resolver(), used=NAMES[APPLE.host], chance=0.5).address == "17.188.1.2"
+
+
+def test_an_address_that_failed_is_avoided_while_there_are_others() -> None:
+    resolver, failed = Resolver(), []
+    for _ in range(3):
+        target = choose(resolver)
+        failed.append(target.address)
+        resolver.failed(target)
+    assert sorted(failed) == NAMES[APPLE.host]
+    assert choose(resolver).address == "17.188.1.1"
+
+
+def test_a_used_address_comes_before_one_that_failed() -> None:
+    resolver = Resolver()
+    resolver.failed(Target("second.test", 443, "192.0.2.1"))
+    target = choose(resolver, [Route("second.test"), Route("third.test")], used=["192.0.2.9"])
+    assert target.address == "192.0.2.9"
+
+
+def test_one_success_makes_old_failures_old_news() -> None:
+    resolver = Resolver()
+    first = choose(resolver)
+    resolver.failed(first)
+    resolver.worked(choose(resolver))
+    assert choose(resolver) == first
+
+
+def test_a_lower_pref_comes_first_and_a_higher_one_when_all_of_them_fail() -> None:
+    """momentum.md 7.3."""
+    resolver, routes = Resolver(), [Route("api.push.apple.com", pref=10), Route("second.test", pref=20)]
+    for _ in NAMES[APPLE.host]:
+        target = choose(resolver, routes, used=NAMES[APPLE.host])
+        assert target.host == "api.push.apple.com"
+        resolver.failed(target)
+    assert choose(resolver, routes).host == "second.test"
+
+
+def test_several_routes_are_one_pool_spread_over_them() -> None:
+    routes = [Route("second.test"), Route("third.test")]
+    assert {choose(Resolver(), routes, chance=chance).host for chance in (0.1, 0.9)} == {
+        "second.test",
+        "third.test",
+    }
+
+
+def test_names_are_looked_up_anew_for_every_connect(names: list[str]) -> None:
+    """jchambers/pushy#571."""
+    resolver = Resolver()
+    choose(resolver)
+    choose(resolver)
+    assert names == [APPLE.host] * 2
+
+
+def test_a_route_that_does_not_resolve_leaves_the_others() -> None:
+    assert choose(Resolver(), [Route("gone.test"), Route("second.test")]).host == "second.test"
+
+
+def test_when_nothing_resolves_every_name_is_said() -> None:
+    with pytest.raises(ConnectError) as caught:
+        choose(Resolver(), [Route("gone.test"), Route("lost.test")])
+    text = str(caught.value)
+    assert "gone.test: name does not resolve (Name or service not known); check routes" in text
+    assert "lost.test: name does not resolve" in text
+
+
+def test_the_target_carries_port_and_verify_name() -> None:
+    target = choose(Resolver(), [Route("second.test", 2197, verify_name="relay.test")])
+    assert (target.host, target.port, target.address, target.name) == (
+        "second.test",
+        2197,
+        "192.0.2.1",
+        "relay.test",
+    )
