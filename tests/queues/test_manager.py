@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from momentum_push.clock import ManualClock
+from momentum_push.errors import SpoolError
 from momentum_push.message import MessageList, QueueKey
 from momentum_push.queues import PAGE, Queue, QueueManager
 from tests.helpers.lists import NOW, QUEUE, message_list
@@ -21,12 +22,15 @@ class Shelf:
 
     lists: dict[int, MessageList] = field(default_factory=dict)
     pages: int = 0
+    error: SpoolError | None = None
 
     async def page(
         self, queue: QueueKey, lane: int, after: tuple[float, int], limit: int
     ) -> list[MessageList]:
         self.pages += 1
         await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
         found: list[MessageList] = []
         for batch in sorted(self.lists.values(), key=lambda batch: (batch.home.due, batch.home.number)):
             is_behind = (batch.home.due, batch.home.number) > after
@@ -151,14 +155,7 @@ def test_a_restart_recalls_everything_in_bounded_memory() -> None:
         for _ in range(40):
             world.commit()
 
-        @dataclass
-        class Row:
-            queue: QueueKey = QUEUE
-            lane: int = 10
-            messages: int = 40 * COUNT
-            next_due: float = NOW
-
-        world.manager.recall([Row()])
+        world.manager.recall([Row(messages=40 * COUNT)])
         assert world.manager.resident == 0
         world.manager.wake(NOW)
         for _ in range(20):
@@ -184,6 +181,93 @@ def test_a_list_paged_between_its_commit_and_its_announcement_is_delivered_once(
         await world.drain()
         assert world.taken == list(range(1, 7 * COUNT + 1))
         assert world.manager.resident == 0
+
+    asyncio.run(scenario())
+
+
+@dataclass
+class Row:
+    """What the spool says of a lane."""
+
+    queue: QueueKey = QUEUE
+    lane: int = 10
+    messages: int = COUNT
+    next_due: float = NOW
+
+
+def test_a_page_that_cannot_be_read_is_asked_for_again_after_a_second_and_not_at_once() -> None:
+    async def scenario() -> None:
+        world = World(max_resident=PAGE)
+        world.commit()
+        world.shelf.error = SpoolError("spool: i/o error")
+        world.manager.recall([Row()])
+        world.manager.wake(NOW)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert (world.shelf.pages, world.manager.next_wake()) == (1, NOW + 1)
+        world.shelf.error = None
+        await world.drain()
+        assert len(world.taken) == COUNT
+
+    asyncio.run(scenario())
+
+
+def test_an_empty_page_forgets_what_was_damaged_and_nothing_that_came_meanwhile() -> None:
+    async def scenario() -> None:
+        world = World(max_resident=PAGE)
+        world.manager.recall([Row(messages=7)])  # the spool counted a list that it had to set aside
+        world.manager.wake(NOW)
+        for _ in range(2):
+            world.put(count=10)
+        await world.drain()
+        assert world.taken == list(range(1, 21))
+        assert world.manager.get(QUEUE).stored == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_jump_of_the_wall_clock_moves_holds_along() -> None:
+    for jump in (-86400.0, 86400.0):
+        world = World(0)
+        queue = world.manager.get(QUEUE)
+        queue.hold(NOW + 30, "outage")
+        world.manager.wake_at(QUEUE, NOW + 30)
+        world.put()
+        world.due.clear()
+        world.clock.advance(10)
+        world.clock.jump(jump)
+        world.manager.wake(world.clock.now())
+        assert (queue.not_before, world.due) == (NOW + jump + 30, [])
+        world.clock.advance(20)
+        world.manager.wake(world.clock.now())
+        assert world.due == [queue]
+
+
+def test_a_slow_drift_is_no_jump() -> None:
+    world = World(0)
+    queue = world.manager.get(QUEUE)
+    queue.hold(NOW + 3600, "outage")
+    for _ in range(100):
+        world.clock.advance(10)
+        world.clock.jump(0.05)
+        world.manager.wake(world.clock.now())
+    assert queue.not_before == NOW + 3600
+
+
+def test_after_close_nothing_is_paged_and_no_alarm_is_set() -> None:
+    async def scenario() -> None:
+        world = World(max_resident=PAGE)
+        world.commit()
+        alarms: list[float] = []
+        world.manager = QueueManager(world.shelf, world.clock, world.due.append, PAGE, alarms.append)
+        world.manager.recall([Row()])
+        world.manager.wake(NOW)
+        await world.manager.close()
+        alarms.clear()
+        world.manager.wake_at(QUEUE, NOW + 1)
+        world.manager.look(world.manager.get(QUEUE))
+        await asyncio.sleep(0)
+        assert (alarms, world.manager.next_wake(), world.shelf.pages) == ([], None, 0)
 
     asyncio.run(scenario())
 

@@ -78,3 +78,11 @@ def test_stored_messages_count_as_active_once_their_first_is_due() -> None:
 def test_the_oldest_message_is_found_among_active_and_delayed() -> None:
     assert Queue(QUEUE).oldest() is None
     assert filled(numbered(1, first=10), numbered(2, first=20, due=NOW + 9)).oldest() == NOW
+
+
+def test_lanes_that_come_back_mixed_keep_each_their_order() -> None:
+    """As outcomes of one read do: answers come in the order in which the peer finished."""
+    queue = filled(numbered(1, first=10), numbered(2, first=20, lane=5))
+    first, second = queue.take(3, NOW), queue.take(3, NOW)
+    queue.put_back([message for pair in zip(first, second, strict=True) for message in pair])
+    assert sequences(queue.take(9, NOW)) == [10, 11, 12, 20, 21, 22]
