@@ -112,10 +112,6 @@ UNSERVED: tuple[Unserved, ...] = (
     Unserved("authdigestmd5parameters", {}, "use authplainparameters, with TLS"),
     Unserved("prohibited_hosts", [], "use peer stanzas, or a packet filter"),
     Unserved("relay_for_sending_domains", [], "use relay_hosts, relay_domains or AUTH"),
-    Unserved("user", "", "start the daemon as that user, User= of systemd, and remove it"),
-    Unserved("group", "", "start the daemon in that group, Group= of systemd, and remove it"),
-    Unserved("supplemental_groups", [], "use SupplementaryGroups= of systemd and remove it"),
-    Unserved("capabilities", "", "use AmbientCapabilities= of systemd and remove it"),
     Unserved("chroot", "", "use RootDirectory= of systemd and remove it"),
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from momentum_push.clock import Clock, SystemClock
 from momentum_push.config import Config
+from momentum_push.daemon import privileges
 from momentum_push.delivery.settings import SettingsReader
 from momentum_push.errors import ConfigError, Place, Problem
 from momentum_push.injection import doors
@@ -20,16 +21,27 @@ from momentum_push.message.reasons import ReasonTable
 __all__ = ["read_reasons", "validate"]
 
 _UNSERVED = {
+    "capabilities": "port 25 is opened before root is given up; under systemd see AmbientCapabilities=",
+    "default_binding": "messages without a binding are delivered by the default one",
+    "exclude_vctx_conn": "all context variables are spooled",
+    "exclude_vctx_mess": "all context variables are spooled",
+    "max_resident_bytes": "memory is bounded by max_resident_messages",
+    "scope_max_outbound_connections": "use max_outbound_connections",
+    "server_max_outbound_connections": "use max_outbound_connections",
     "blackhole": "messages for this scope are delivered; use suspend_delivery until it is served",
     "proxy": "connections are made directly; remove it where that is not wanted",
     "receivers": "the doors run inside the core; set it to 0",
 }
 """Options of a later version: where one is set, the operator should know that it does nothing yet."""
 
+_OFF: tuple[object, ...] = (0, -1, "", "false", "normal", [])
+"""Values that ask for nothing."""
+
 
 def validate(config: Config, clock: Clock | None = None) -> list[Problem]:
     """Return what every room finds wrong with a configuration, sorted by place."""
     problems = validate_loggers(config) + doors.validate(config) + _unserved(config)
+    problems += privileges.validate(config)
     problems += SettingsReader(config, clock or SystemClock()).problems()
     try:
         read_reasons(config)
@@ -60,12 +72,16 @@ def read_reasons(config: Config) -> ReasonTable:
 
 def _unserved(config: Config) -> list[Problem]:
     """Warn of options that are read and not obeyed yet."""
-    scopes = [config.glob, *(config.outbound(*key) for key in SettingsReader(config, SystemClock()).queues())]
+    scopes = [
+        config.glob,
+        *config.modules("security"),
+        *(config.outbound(*key) for key in SettingsReader(config, SystemClock()).queues()),
+    ]
     found: dict[Problem, None] = {}
     for scope in scopes:
         for option, fix in _UNSERVED.items():
             place = scope.origin(option) if _knows(scope, option) else None
-            if place is not None and scope[option] not in (0, "", "false"):
+            if place is not None and scope[option] not in _OFF:
                 found[Problem(place, f'"{option}" is not served by this version', fix, True)] = None
     return list(found)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ import structlog
 from momentum_push.clock import Clock, SystemClock
 from momentum_push.config import Config, load
 from momentum_push.daemon.checks import read_reasons, validate
+from momentum_push.daemon.privileges import drop_privileges
 from momentum_push.daemon.status import queue_statuses
 from momentum_push.delivery.manager import Delivery
 from momentum_push.delivery.settings import SettingsReader
@@ -34,8 +36,9 @@ from momentum_push.errors import ConfigError, LogError, Place, Problem
 from momentum_push.exposition import Snapshot, Summary, mailq, render
 from momentum_push.exposition.stats import MAILQ_LIMIT
 from momentum_push.injection import Intake, Routing
-from momentum_push.injection.doors import Doors
+from momentum_push.injection.doors import Doors, open_privileged
 from momentum_push.injection.http import Views
+from momentum_push.injection.sockets import close_sockets
 from momentum_push.loggers import Loggers
 from momentum_push.loggers import build as build_loggers
 from momentum_push.loggers.diagnostics import on_error
@@ -83,6 +86,7 @@ class Daemon:
         self._ticker: asyncio.Task[None] | None = None
         self._forget_panics: Callable[[], None] = _nothing
         self._pidfile: Path | None = None
+        self._opened: dict[str, list[socket.socket]] = {}
         self._changing = asyncio.Lock()
         self.records: Loggers
         self.spool: SqliteSpool
@@ -98,7 +102,14 @@ class Daemon:
 
     async def start(self) -> None:
         """Build everything and open the doors."""
-        self._refuse_errors(validate(self.config, self.clock))
+        self._opened = open_privileged(self.config)
+        try:
+            drop_privileges(self.config)
+            self._refuse_errors(validate(self.config, self.clock))
+        except BaseException:
+            for sockets in self._opened.values():
+                close_sockets(sockets)
+            raise
         for problem in self.config.warnings:
             log.warning("configuration_warning", problem=str(problem))
         sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -282,6 +293,7 @@ class Daemon:
             clock=self.clock,
             views=self._views(),
             new_conn_id=self._new_conn_id,
+            opened=self._opened,
         )
 
     def _views(self) -> Views:

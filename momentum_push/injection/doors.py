@@ -25,7 +25,12 @@ from momentum_push.injection.sockets import close_sockets, open_sockets, validat
 from momentum_push.loggers import Loggers
 from momentum_push.meters import Meters
 
-__all__ = ["Doors", "validate"]
+__all__ = ["Doors", "open_privileged", "validate"]
+
+FIRST_FREE_PORT = 1024
+"""Ports below it are root's (ip(7))."""
+
+_KINDS = (("smtp", "esmtp_listener"), ("http", "http_listener"))
 
 Opened = list[tuple[ListenScope, list[socket.socket]]]
 
@@ -42,6 +47,7 @@ class Doors:
         clock: Clock,
         views: Views,
         new_conn_id: Callable[[], str],
+        opened: dict[str, list[socket.socket]] | None = None,
     ) -> None:
         self._intake = intake
         self._records = records
@@ -49,6 +55,7 @@ class Doors:
         self._clock = clock
         self._views = views
         self._new_conn_id = new_conn_id
+        self._opened = opened or {}
         self._passwords = PasswordFiles()
         self._sessions = Sessions()
         self._smtp: dict[str, SmtpListener] = {}
@@ -160,7 +167,8 @@ class Doors:
         for listen in stanza.listens:
             address = f"{kind} {listen.address}"
             if address not in self._sockets:
-                sockets = self._sockets[address] = open_sockets(listen)
+                sockets = self._opened.pop(address, []) or open_sockets(listen)
+                self._sockets[address] = sockets
                 fresh.append(address)
                 opened.append((listen, sockets))
             elif kind == "smtp" and self._owners[address] != stanza.instance:
@@ -179,10 +187,9 @@ class Doors:
 
     def _forget(self, config: Config) -> None:
         """Forget the addresses that a reload closed."""
-        kinds = (("smtp", "esmtp_listener"), ("http", "http_listener"))
         kept = {
             f"{kind} {listen.address}"
-            for kind, stanza in kinds
+            for kind, stanza in _KINDS
             for listener in config.listeners(stanza)
             for listen in listener.listens
         }
@@ -223,6 +230,26 @@ class Doors:
             for sock in sockets
             if sock.family != socket.AF_UNIX
         ]
+
+
+def open_privileged(config: Config) -> dict[str, list[socket.socket]]:
+    """Open the addresses that only root may, by their names in `Doors`; for use before root is given up.
+
+    Raises:
+        ConfigError: one of them cannot be used; none is open then.
+    """
+    opened: dict[str, list[socket.socket]] = {}
+    try:
+        for kind, stanzas in _KINDS:
+            for stanza in config.listeners(stanzas):
+                for listen in stanza.listens:
+                    if listen.port is not None and 0 < listen.port < FIRST_FREE_PORT:
+                        opened[f"{kind} {listen.address}"] = open_sockets(listen)
+    except BaseException:
+        for sockets in opened.values():
+            close_sockets(sockets)
+        raise
+    return opened
 
 
 def validate(config: Config) -> list[Problem]:

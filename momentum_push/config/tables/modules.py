@@ -95,7 +95,7 @@ _RECORDS = (
 )
 
 _JSON = (
-    Option("log_device_tokens", Kind.BOOLEAN, False, ("json_logger",), help="whole device tokens, not their first digits"),
+    Option("log_device_tokens", Kind.BOOLEAN, False, ("json_logger",), help="whole tokens, not 8 digits"),
 )  # fmt: skip
 
 _DOORS = (

@@ -8,9 +8,7 @@ _GLOBAL = ("global",)
 _RESIDENT = ("binding", "binding_group", "global")
 
 _SPOOL = (
-    Option(
-        "spoolbase", Kind.STRING, "/var/spool/ecelerity", _GLOBAL, help="folder of the spool; restart"
-    ),
+    Option("spoolbase", Kind.STRING, "/var/spool/ecelerity", _GLOBAL, help="folder of the spool; restart"),
     Option("spool_mode", Kind.MODE, 0o640, _GLOBAL, help="mode of its files; restart"),
     Option("force_fsync", Kind.BOOLEAN, True, _GLOBAL, help="fsync before a message is acknowledged"),
     Option(
