@@ -106,27 +106,25 @@ class Daemon:
         try:
             drop_privileges(self.config)
             self._refuse_errors(validate(self.config, self.clock))
-        except BaseException:
-            for sockets in self._opened.values():
-                close_sockets(sockets)
-            raise
-        for problem in self.config.warnings:
-            log.warning("configuration_warning", problem=str(problem))
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        self.records = build_loggers(self.config)
-        self._forget_panics = on_error(self._panic)
-        try:
-            await self._open_spool()
-            self._build(read_reasons(self.config))
-            self.queues.recall(await self.spool.overview())
-            await self.doors.start(self.config)
-            self._write_pidfile()
+            for problem in self.config.warnings:
+                log.warning("configuration_warning", problem=str(problem))
+            await self._start()
         except BaseException:
             await self._take_down(0.0)
             raise
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
         self._is_started = True
         log.info("started", configuration=str(self.config.path), pid=os.getpid(), **self.doors.addresses())
+
+    async def _start(self) -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self.records = build_loggers(self.config)
+        self._forget_panics = on_error(self._panic)
+        await self._open_spool()
+        self._build(read_reasons(self.config))
+        self.queues.recall(await self.spool.overview())
+        await self.doors.start(self.config)
+        self._write_pidfile()
 
     async def stop(self) -> None:
         """Close the doors, wait up to `drain_timeout` for answers that are due, commit, let go."""
@@ -146,8 +144,11 @@ class Daemon:
     async def _take_down(self, drain_s: float) -> None:
         """Undo whatever was built, in reverse; each step is done whatever became of those before."""
         async with AsyncExitStack() as undo:
-            undo.callback(self._close_records)
+            if hasattr(self, "records"):
+                undo.callback(self._close_records)
             undo.callback(self._remove_pidfile)
+            for sockets in self._opened.values():  # that no door took
+                undo.callback(close_sockets, sockets)
             if hasattr(self, "spool"):
                 undo.push_async_callback(self.spool.close)
             undo.push_async_callback(self._stop_timers)

@@ -18,6 +18,7 @@ import pytest
 from momentum_push.clock import SystemClock
 from momentum_push.config import load
 from momentum_push.daemon import Daemon
+from momentum_push.daemon import daemon as daemon_module
 from momentum_push.delivery.manager import UNUSABLE
 from momentum_push.errors import ConfigError, LogError, MomentumPushError, SpoolInUse
 from momentum_push.message import Draft, Message, Origin
@@ -282,6 +283,29 @@ def test_a_start_that_is_cancelled_leaves_nothing(site: Site, monkeypatch: pytes
                 await daemon.start()
             finally:
                 await assert_nothing_left(before)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", ["log", "spool", "configuration"])
+def test_sockets_that_were_opened_as_root_are_closed_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    opened = socket.socket()
+    monkeypatch.setattr(daemon_module, "open_privileged", lambda config: {"smtp 127.0.0.1:25": [opened]})
+    if fault == "log":
+        site.write(log="missing/apnlog.ec")
+    elif fault == "spool":
+        (site.folder / "spool").write_text("a file")
+    else:
+        site.key.path.unlink()
+
+    async def scenario() -> None:
+        before = descriptors() - 1
+        with pytest.raises(MomentumPushError):
+            await site.daemon().start()
+        assert opened.fileno() == -1
+        await assert_nothing_left(before)
 
     asyncio.run(scenario())
 
