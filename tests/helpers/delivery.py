@@ -40,6 +40,7 @@ __all__ = [
     "FakeCredential",
     "FakeSettings",
     "Log",
+    "NoNames",
     "World",
     "left",
     "opened_world",
