@@ -4,7 +4,8 @@ The name is looked up anew for every connect, so that connections land on differ
 server that said goodbye is not asked again for ever (apns.md 6.6; jchambers/pushy#571). Among the
 addresses one that the pool does not use yet is taken, by chance; one that just failed is avoided
 while there are others. Several routes are one pool spread over them; of different `pref`, the lower
-ones come first and the higher ones step in when all of them fail (momentum.md 7.3).
+ones come first and the higher ones step in when all of them fail (momentum.md 7.3). All names are
+asked for at once, so that a name server that is silent about one does not keep us from the others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from momentum_push.delivery.routes import Route
 from momentum_push.errors import ConnectError
 
 __all__ = ["Resolver"]
+
+
+LOOK_UP_S = 5.0
+"""How long a name may take before we go on without it; half of the default `connect_timeout`."""
 
 
 class Resolver:
@@ -38,13 +43,9 @@ class Resolver:
         """
         found: list[tuple[tuple[bool, int, bool], Target]] = []
         errors: list[str] = []
-        for route in routes:
-            try:
-                addresses = await _look_up(route)
-            except OSError as error:
-                errors.append(
-                    f"{route.host}: name does not resolve ({error.strerror or error}); check routes"
-                )
+        for route, addresses in zip(routes, await _look_up_all(routes), strict=True):
+            if isinstance(addresses, str):
+                errors.append(f"{route.host}: name does not resolve ({addresses}); check routes")
                 continue
             for address in addresses:
                 target = Target(route.host, route.port, address, route.verify_name)
@@ -63,6 +64,26 @@ class Resolver:
     def worked(self, target: Target) -> None:
         """Trust again: one success makes old failures old news."""
         self._failed.clear()
+
+
+async def _look_up_all(routes: Sequence[Route]) -> list[list[str] | str]:
+    """Return the addresses of each route, or why there are none."""
+    tasks = [asyncio.ensure_future(_look_up(route)) for route in routes]
+    try:
+        await asyncio.wait(tasks, timeout=LOOK_UP_S)
+        return [_addresses(task) for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _addresses(task: asyncio.Future[list[str]]) -> list[str] | str:
+    if not task.done():
+        return f"no answer within {LOOK_UP_S:g} s"
+    try:
+        return task.result()
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 async def _look_up(route: Route) -> list[str]:

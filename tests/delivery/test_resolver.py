@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from momentum_push.delivery import resolver as resolver_module
 from momentum_push.delivery.apns.connection import Target
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.routes import Route
@@ -29,6 +30,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def getaddrinfo(self: Any, host: str, port: int, *, type: int) -> list[Any]:
         asked.append(host)
+        if host == "silent.test":
+            await asyncio.Event().wait()
         if host not in NAMES:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         addresses = NAMES[host] * 2  # some resolvers say everything twice
@@ -108,6 +111,27 @@ def test_names_are_looked_up_anew_for_every_connect(names: list[str]) -> None:
 
 def test_a_route_that_does_not_resolve_leaves_the_others() -> None:
     assert choose(Resolver(), [Route("gone.test"), Route("second.test")]).host == "second.test"
+
+
+def test_a_name_server_that_is_silent_about_one_name_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver_module, "LOOK_UP_S", 0.02)
+    routes = [Route("silent.test"), Route("second.test")]
+    assert choose(Resolver(), routes).host == "second.test"
+    with pytest.raises(ConnectError, match=r"silent.test: name does not resolve \(no answer within 0.02 s\)"):
+        choose(Resolver(), routes[:1])
+
+
+def test_giving_up_leaves_no_question_behind() -> None:
+    async def scenario() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await Resolver().choose([Route("silent.test")], frozenset(), 0.0)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
 
 
 def test_when_nothing_resolves_every_name_is_said() -> None:

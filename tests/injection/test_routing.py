@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from momentum_push.injection import Routing
+from momentum_push.injection import routing as routing_module
 from momentum_push.message import QueueKey, Refusal
 from momentum_push.message.rules import Rules
 from tests.helpers.conf import config
@@ -91,10 +94,11 @@ def test_rules_are_worked_out_once_per_queue() -> None:
     assert len(asked) == 2
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 100
+    monkeypatch.setattr(routing_module, "_MAX_REMEMBERED", limit)
     asked: list[QueueKey] = []
     ways = routing(asked=asked)
-    limit = 65536
     for number in range(limit + 10):
         ways.route(None, f"d{number}.many")
     ways.route(None, f"d{limit + 5}.many")
