@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from momentum_push.delivery.apns.connection import ConnectionState
 from momentum_push.delivery.pool import TURN
 from momentum_push.delivery.settings import Limit
 from momentum_push.message import Kind, Phase
-from momentum_push.queues import RetryPolicy
+from momentum_push.queues import RetryPolicy, manager
 from tests.helpers.delivery import FakeCredential, World, opened_world, turns
 from tests.helpers.lists import NOW, part
 
@@ -673,12 +673,14 @@ async def finish(world: World) -> None:
         when = world.queues.next_wake()
         if not world.flying and when is not None:
             await world.advance(max(0.0, when - world.clock.now()))
-        if not world.queues.resident and not world.flying and not world.settler.is_blocked:
+        waits = world.queues.resident or world.queue.stored > 0
+        if not waits and not world.flying and not world.settler.is_blocked:
             break
 
 
-async def check(steps: list[tuple[str, int]], room: int) -> None:
-    async with opened_world(room=room, max_connections=3, max_connects_per_minute=10**6) as world:
+async def check(steps: list[tuple[str, int]], room: int, max_resident: int = 0) -> None:
+    limits = {"room": room, "max_resident": max_resident}
+    async with opened_world(**limits, max_connections=3, max_connects_per_minute=10**6) as world:
         for step, value in steps:
             await do(world, step, value)
         await world.settler.flush() if not world.log.is_failing else None
@@ -691,14 +693,21 @@ async def check(steps: list[tuple[str, int]], room: int) -> None:
         assert (world.queues.resident, await world.stored(), world.pool._judge.remembered) == (0, 0, 0)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(STEP, max_size=40), st.sampled_from([1, 5, 1000]))
-def test_whatever_happens_every_message_ends_exactly_once(steps: list[tuple[str, int]], room: int) -> None:
-    before, settle._RETRY_LOG_S = settle._RETRY_LOG_S, 0.001
-    try:
-        asyncio.run(check(steps, room))
-    finally:
-        settle._RETRY_LOG_S = before
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[None]:
+    """Logs are tried again at once, and pages are small, so that few messages already are swapped."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settle, "_RETRY_LOG_S", 0.001)
+        patch.setattr(manager, "PAGE", 4)
+        yield
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(STEP, max_size=40), st.sampled_from([1, 5, 1000]), st.sampled_from([0, 6]))
+def test_whatever_happens_every_message_ends_exactly_once(
+    hasty: None, steps: list[tuple[str, int]], room: int, max_resident: int
+) -> None:
+    asyncio.run(check(steps, room, max_resident))
 
 
 def test_a_long_run_of_anything_ends_every_message_exactly_once() -> None:
