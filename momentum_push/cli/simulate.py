@@ -11,7 +11,7 @@ import click
 from momentum_push.errors import ConfigError
 from momentum_push.loggers import diagnostics
 from momentum_push.simulator import ORDERS, Faults, Policy, Simulator, load_faults
-from momentum_push.simulator.faults_file import MANUAL
+from momentum_push.simulator.manual import MANUAL
 
 __all__ = ["command"]
 
@@ -30,7 +30,12 @@ The fault file (YAML):
 
 @click.command("simulate", epilog=_EPILOG)
 @click.option(
-    "--listen", default="127.0.0.1:2197", show_default=True, metavar="HOST:PORT", help="Port 0: a free one."
+    "--listen",
+    multiple=True,
+    default=["127.0.0.1:2197"],
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Port 0: a free one. Several times: several listeners, which faults can tell apart.",
 )
 @click.option(
     "--cert-dir",
@@ -61,7 +66,7 @@ The fault file (YAML):
 )
 @click.option("--payloads", is_flag=True, help="Keep payloads in the ledger, not only their hashes.")
 def command(
-    listen: str,
+    listen: tuple[str, ...],
     cert_dir: Path,
     ledger: Path | None,
     fault_file: Path | None,
@@ -75,8 +80,9 @@ def command(
     SIGINT. Every well-formed ES256 provider token and every client certificate of that CA is believed.
     """
     diagnostics.configure(sys.stderr, level="warning")
-    if not listen.rpartition(":")[2].isdigit():
-        raise click.BadParameter(f'"{listen}" has no port; write HOST:PORT', param_hint="--listen")
+    for address in listen:
+        if not address.rpartition(":")[2].isdigit():
+            raise click.BadParameter(f'"{address}" has no port; write HOST:PORT', param_hint="--listen")
     try:
         faults = load_faults(fault_file) if fault_file is not None else Faults()
         simulator = Simulator(
@@ -93,7 +99,8 @@ def command(
         raise SystemExit(1) from error
     except OSError as error:
         click.echo(
-            f"simulate: cannot start on {listen} ({error}); choose another --listen, --cert-dir or --ledger",
+            f"simulate: cannot start on {' '.join(listen)} ({error}); "
+            "choose another --listen, --cert-dir or --ledger",
             err=True,
         )
         raise SystemExit(1) from error
@@ -106,6 +113,6 @@ async def _run(simulator: Simulator) -> None:
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stopped.set)
     async with simulator:
-        click.echo(f"listening on {simulator.address}, CA in {simulator.ca_path}")
+        click.echo(f"listening on {' '.join(simulator.addresses)}, CA in {simulator.ca_path}")
         sys.stdout.flush()
         await stopped.wait()

@@ -11,8 +11,11 @@ from typing import cast
 import structlog
 
 from momentum_push.simulator.certificates import read_provider_certificate
+from momentum_push.simulator.door import end_direction, reset_on_close
+from momentum_push.simulator.faults import Closing
 from momentum_push.simulator.floor import Floor
 from momentum_push.simulator.request import Peer
+from momentum_push.simulator.schedule import Timer
 from momentum_push.simulator.session import Session
 
 __all__ = ["Connection"]
@@ -27,12 +30,16 @@ class Connection(asyncio.Protocol):
     asyncio makes a protocol before the handshake and forgets it without a word where that fails.
     """
 
-    def __init__(self, floor: Floor, is_plain: bool, connections: set["Connection"]) -> None:
+    def __init__(
+        self, floor: Floor, is_plain: bool, connections: set["Connection"], listener: int = 1
+    ) -> None:
         self._floor = floor
         self._is_plain = is_plain
         self._connections = connections
-        self._timers: set[asyncio.TimerHandle] = set()
+        self._listener = listener
+        self._timers: set[Timer] = set()
         self._is_deaf = False
+        self._is_mute = False
         self._is_closing = False
         self._session: Session | None = None
         self._ended = asyncio.Event()
@@ -43,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._connections.add(self)
         tls = transport.get_extra_info("ssl_object")
         remote = _address(transport.get_extra_info("peername"))
-        row = self._floor.ledger.open_connection(remote, self._floor.clock.now())
+        row = self._floor.ledger.open_connection(remote, self._floor.clock.now(), self._listener)
         self._row = row
         if not self._is_plain and tls.selected_alpn_protocol() != "h2":
             row.violation = "ALPN did not yield h2"
@@ -83,24 +90,35 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call back after `seconds` of real time, unless the connection ends before."""
+        """Call back after `seconds` of the simulator's time, unless the connection ends before."""
 
         def fire() -> None:
             self._timers.discard(timer)
             call()
             self._flush()
 
-        timer = self._loop.call_later(seconds, fire)
+        timer = self._floor.scheduler.later(seconds, fire)
         self._timers.add(timer)
 
-    def close(self) -> None:
-        """Write what is due and close; abort if the client does not let go."""
+    def close(self, how: Closing = Closing.CLEAN) -> None:
+        """Write what is due and close as asked; abort if the client does not let go."""
         if self._is_closing:
             return
         self._flush()
+        if how is Closing.HALF:
+            self._is_mute = True
+            end_direction(self._descriptor())
+            return
         self._is_closing = True
-        self._transport.close()
-        self.later(_CLOSE_S, self._transport.abort)
+        if how is Closing.RESET:
+            reset_on_close(self._descriptor())
+            self._transport.abort()
+            return
+        if how is Closing.NO_NOTIFY:
+            end_direction(self._descriptor())
+        else:
+            self._transport.close()
+        self._loop.call_later(_CLOSE_S, self._transport.abort)
 
     def stop_reading(self) -> None:
         self._is_deaf = True
@@ -115,12 +133,13 @@ class Connection(asyncio.Protocol):
         self._is_closing = True
         self._transport.abort()
 
+    def _descriptor(self) -> int:
+        return cast(int, self._transport.get_extra_info("socket").fileno())
+
     def _flush(self) -> None:
-        session = self._session
-        if session is not None and session.out:
-            data = b"".join(session.out)
-            session.out.clear()
-            if not self._is_closing:
+        if self._session is not None:
+            data = self._session.take()
+            if data and not (self._is_closing or self._is_mute):
                 self._transport.write(data)
 
 

@@ -1,32 +1,33 @@
-"""Faults on purpose: which request or connection gets one, and what it is (apns.md 9.5).
+"""Faults on purpose, as values: what can go wrong, and whom it strikes (apns.md 9.5).
 
-Rules are data; the first one that fits decides. Lives here: what rules are, and who is struck
-(`FaultPicker`). Not here: reading the file (`faults_file`, whose text is the format's manual), and
-doing it (`connection`). Every chance is drawn from a generator of the rule's own, seeded with the
-file's seed and the rule's place, so that a run can be repeated and a new rule does not disturb the
-others.
+Rules are data; the first one that fits decides. Beside them stands what holds for every connection:
+limits, windows, latency, a ceiling, the treatment of abuse, the clock's offset. Not here: choosing
+(`picker`), reading the file (`faults_file`; `manual` is the format's description), doing it (`session`
+and its parts on a connection, `door` before one).
 """
 
 import enum
 import random
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from momentum_push.simulator.devices import Device
-from momentum_push.simulator.request import Request
 
 __all__ = [
+    "Abuse",
     "Action",
+    "Body",
     "CloseMoment",
+    "Closing",
     "Debug",
     "Delay",
-    "FaultPicker",
     "Faults",
     "GoAway",
     "LastStream",
+    "LimitWalk",
     "Match",
     "Rule",
-    "Strike",
+    "Shape",
+    "Window",
 ]
 
 
@@ -55,6 +56,57 @@ class CloseMoment(enum.Enum):
     NEVER = "never"
 
 
+class Closing(enum.Enum):
+    """How a connection ends."""
+
+    CLEAN = "clean"
+    """With TLS close_notify, then FIN."""
+    NO_NOTIFY = "no_notify"
+    """FIN alone: to TLS, a truncation."""
+    RESET = "reset"
+    """RST of TCP."""
+    HALF = "half"
+    """FIN of our direction; the client's goes on being read, and nothing is answered any more."""
+
+
+class Body(enum.Enum):
+    """What an answer has for a body instead of what belongs there."""
+
+    NONE = "none"
+    """HEADERS end the stream."""
+    EMPTY = "empty"
+    """A DATA frame without content."""
+    INVALID = "invalid"
+    """Begins like JSON, ends in bytes that are no UTF-8."""
+    TEXT = "text"
+    """No JSON at all."""
+    NULL = "null_reason"
+    """JSON, with null for a reason."""
+    LIST = "list"
+    """JSON, but no object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """In which frames an answer comes; each of them legal, none of them usual.
+
+    Attributes:
+        body: None leaves the usual one; a 200 gets a body only if one is named.
+        pieces: DATA frames that the body is cut into.
+        continuations: CONTINUATION frames that the header block is cut into, after HEADERS.
+        padding: bytes of it in HEADERS and in each DATA frame; those of DATA count against windows.
+        interim: status of a 1xx answer that comes first; 0: none.
+    """
+
+    body: Body | None = None
+    pieces: int = 1
+    has_trailers: bool = False
+    continuations: int = 0
+    padding: int = 0
+    has_priority: bool = False
+    interim: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Delay:
     """How long an answer takes: `seconds` exactly, or log-normal around them as median."""
@@ -78,6 +130,7 @@ class GoAway:
         reason: Apple's word in JSON debug data.
         notice_s: between the two frames of a graceful one.
         is_twice: the (last) frame is sent twice.
+        is_first: at connect, before SETTINGS, which then never come.
     """
 
     last: LastStream = LastStream.ALL
@@ -88,6 +141,7 @@ class GoAway:
     notice_s: float = 0.05
     is_twice: bool = False
     close: CloseMoment = CloseMoment.DRAINED
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +171,31 @@ class Action:
     is_ping_ignored: bool = False
     is_hanging: bool = False
     """Accept the connection and send nothing, not even SETTINGS."""
+    closing: Closing = Closing.CLEAN
+    limit_for_s: float = 0.0
+    """After so long the former limit stands again; 0: it stays."""
+    settings: tuple[tuple[int, int], ...] = ()
+    """Other SETTINGS to announce: (identifier, value)."""
+    shape: Shape | None = None
+    shuffle: int = 0
+    """Hold the answer until so many are held, or a tenth of a second; then all come, in any order."""
+    is_wedge: bool = False
+    """The same happens to every later request of the connection."""
+    is_pinging: bool = False
+    is_window_withheld: bool = False
+    """From now on no WINDOW_UPDATE for what the client sends."""
+    black_hole_s: float = 0.0
+    """After so long without a byte from the client, nothing goes through any more, either way."""
+    is_connect_refused: bool = False
+    """RST instead of a handshake."""
+    handshake_delay_s: float = 0.0
+    shut_s: float = 0.0
+    """Stop listening for so long; the connection that brought it about is refused."""
+
+    @property
+    def is_at_door(self) -> bool:
+        """Whether it is done before the handshake."""
+        return self.is_connect_refused or self.handshake_delay_s > 0 or self.shut_s > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +217,24 @@ class Match:
     probability: float = 1.0
     is_per_connection: bool = False
     """Count on each connection by itself."""
+    listener: int = 0
+    """Ordinal of the address that it came in at; 0: any."""
+    verdict: str = ""
+    """The reason that the plain verdict has; `Accepted` for a 200."""
+    has_new_token: bool = False
+    """Only a request whose provider token is another than the connection's before."""
+    from_s: float = 0.0
+    """Only so long after the start …"""
+    until_s: float = 0.0
+    """… and before this; 0: for ever."""
+    period_s: float = 0.0
+    """The two count anew with each period; 0: they do not."""
+
+    def is_time(self, age_s: float) -> bool:
+        """Whether `age_s` after the start is within its hours."""
+        if self.period_s:
+            age_s %= self.period_s
+        return age_s >= self.from_s and (not self.until_s or age_s < self.until_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +246,53 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitWalk:
+    """A stream limit that changes by itself: about every `every_s`, to anything from `least` to `most`."""
+
+    every_s: float
+    least: int = 1
+    most: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The client's upload windows (apns.md 6.2).
+
+    Attributes:
+        initial: SETTINGS_INITIAL_WINDOW_SIZE, of each stream; may be smaller than a body.
+        step: WINDOW_UPDATE only when so many bytes are owed; 0: when half of the window is.
+    """
+
+    initial: int = 65_535
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Abuse:
+    """What too eager clients meet (apns.md 6.3, 4.3).
+
+    Attributes:
+        connects: a minute, above which all further ones are refused for `refuse_s`; 0: any number.
+        bad_tokens: `BadDeviceToken` answers on a connection after which it is closed; 0: any number.
+    """
+
+    connects: int = 0
+    refuse_s: float = 60.0
+    bad_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """All of a fault file.
 
     Attributes:
         first_limit: MAX_CONCURRENT_STREAMS before a provider token was accepted (apns.md 6.1).
         full_limit: afterwards, and from the start with a certificate.
+        rejected_limit: after a rejected push, until one is accepted; None: rejections change nothing.
+        has_breach_goaway: a stream over the limit brings GOAWAY with Apple's text besides its reset.
+        latency: of every answer, besides what a rule adds.
+        rate: answers a second on each connection; 0: as fast as it can.
+        clock_offset_s: how far Apple's clock is ahead where the age of a provider token is judged.
     """
 
     seed: int = 0
@@ -162,78 +300,11 @@ class Faults:
     devices: tuple[Device, ...] = ()
     first_limit: int = 1
     full_limit: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """A rule that fits: its name for the ledger, its action, and the delay that was drawn."""
-
-    name: str
-    action: Action
-    delay_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Count:
-    """What one rule has seen; keyed by connection, 0 where all count together."""
-
-    chance: random.Random
-    seen: Counter[int] = field(default_factory=Counter)
-    struck: int = 0
-
-
-class FaultPicker:
-    """Goes through the rules for each request and each connection; remembers counts, nothing else."""
-
-    def __init__(self, faults: Faults) -> None:
-        at_connect = [(rule, self._count(faults, place)) for place, rule in enumerate(faults.rules)]
-        self._connect = [pair for pair in at_connect if pair[0].is_at_connect]
-        self._request = [pair for pair in at_connect if not pair[0].is_at_connect]
-
-    def on_connect(self, connection: int) -> Strike | None:
-        """Return what shall happen to a new connection (its ordinal, from 1)."""
-        for rule, count in self._connect:
-            if rule.match.connection in (0, connection) and _is_due(rule.match, count, 0):
-                return _strike(rule, count)
-        return None
-
-    def on_request(self, request: Request, connection: int) -> Strike | None:
-        """Return what shall happen to a request; None: the plain verdict."""
-        for rule, count in self._request:
-            match = rule.match
-            if _fits(match, request, connection):
-                key = connection if match.is_per_connection else 0
-                if _is_due(match, count, key):
-                    return _strike(rule, count)
-        return None
-
-    @staticmethod
-    def _count(faults: Faults, place: int) -> _Count:
-        return _Count(random.Random(f"{faults.seed}/{place}"))
-
-
-def _fits(match: Match, request: Request, connection: int) -> bool:
-    return (
-        match.connection in (0, connection)
-        and (not match.token or request.token.lower().startswith(match.token))
-        and (not match.topic or request.topic == match.topic)
-        and (not match.push_type or request.push_type == match.push_type)
-    )
-
-
-def _is_due(match: Match, count: _Count, key: int) -> bool:
-    count.seen[key] += 1
-    number = count.seen[key]
-    if match.nth and number != match.nth:
-        return False
-    if number <= match.after or (match.every and (number - match.after) % match.every):
-        return False
-    if match.times and count.struck >= match.times:
-        return False
-    return match.probability >= 1.0 or count.chance.random() < match.probability
-
-
-def _strike(rule: Rule, count: _Count) -> Strike:
-    count.struck += 1
-    delay = rule.action.delay
-    return Strike(rule.name, rule.action, delay.draw(count.chance) if delay else 0.0)
+    rejected_limit: int | None = None
+    limit_walk: LimitWalk | None = None
+    has_breach_goaway: bool = False
+    window: Window = Window()
+    latency: Delay | None = None
+    rate: float = 0.0
+    abuse: Abuse = Abuse()
+    clock_offset_s: float = 0.0

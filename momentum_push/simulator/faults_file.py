@@ -1,69 +1,41 @@
-"""Reads the YAML of `simulate --faults`; `MANUAL` is its description, for people.
+"""Reads the YAML of `simulate --faults`; `manual.MANUAL` is its description, for people.
 
-The keys of each mapping stand in a table, with what reads their values; so unknown keys, wrong values and
-missing ones are all found in one run, each with its line. Not here: what the rules then do (`faults`).
+The keys of each mapping stand in a table, with what reads their values (`yaml_tables`); what they become
+stands below the tables. Not here: what the rules then do (`faults`).
 """
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
 from momentum_push.errors import ConfigError, Place, Problem
+from momentum_push.simulator import yaml_tables as kind
 from momentum_push.simulator.devices import Device, State
 from momentum_push.simulator.faults import (
+    Abuse,
     Action,
+    Body,
     CloseMoment,
+    Closing,
     Debug,
     Delay,
     Faults,
     GoAway,
     LastStream,
+    LimitWalk,
     Match,
     Rule,
+    Shape,
+    Window,
 )
+from momentum_push.simulator.manual import MANUAL
+from momentum_push.simulator.yaml_tables import Reader, Table
 
 __all__ = ["MANUAL", "load_faults", "parse_faults"]
-
-MANUAL = """\
-seed: 7                              # of every chance; same seed, same run
-streams: {first: 1, full: 1000}      # stream limit before and after a provider token was accepted
-devices:                             # what is not listed is alive
-  - {token: "9f8e…", state: dead, since: 1767600000}        # 410 Unregistered with that time
-  - {prefix: "dead", state: expired, since: 1767600000}     # 410 ExpiredToken, all that begin so
-  - {prefix: "5a", environment: sandbox, topics: [com.example.news], rate: 2}
-rules:                               # the first that fits decides
-  - name: storm                      # stands in the ledger as "fault"
-    when: request                    # or connect
-    match: {token: "00", topic: com.example.news, push_type: alert, connection: 2,
-            nth: 3, every: 10, after: 100, times: 5, probability: 0.1, count: connection}
-    do: {status: 503, reason: ServiceUnavailable, retry_after: 5}
-
-match, all optional: token (its beginning), topic, push_type, connection (1 is the first opened); of
-those that fit, the nth, every so many, only after so many, at most so many times, with a probability;
-count: connection counts on each connection by itself.
-
-do, alone or several together:
-  delay: 0.2                         seconds; or {median: 0.06, sigma: 0.5}, log-normal
-  status: 410, reason: Unregistered, timestamp: 1767600000, retry_after: 5
-                                     status or reason may be left out where one gives the other
-  silent: true                       never answer
-  reset: INTERNAL_ERROR              RST_STREAM, by name or number
-  refuse: true                       RST_STREAM REFUSED_STREAM, not processed
-  goaway: {last: all|middle|none, debug: json|text|empty|invalid, reason: Shutdown, code: NO_ERROR,
-           graceful: true, notice: 0.05, twice: true, close: drained|now|never}
-  close: true                        close without an answer, not processed
-  accept_then_close: true            count it as accepted, then close without an answer
-  processed: true                    count it as accepted whatever the client is told
-  limit: 1                           new MAX_CONCURRENT_STREAMS
-  stop_reading: true                 until the connection ends
-  no_ping_ack: true                  from now on
-  hang_before_settings: true         with when: connect; accept and send nothing
-"""
 
 _STATUS = {
     "BadDeviceToken": 400,
@@ -92,13 +64,6 @@ _REASON = {
     500: "InternalServerError",
     503: "ServiceUnavailable",
 }
-
-Read = Callable[[Any], Any]
-"""Turns a YAML value into ours; a ValueError's text says what it should be."""
-
-
-class _Wrong(ValueError):
-    """A value of the wrong kind; the text completes "make it …"."""
 
 
 def load_faults(path: Path) -> Faults:
@@ -130,258 +95,225 @@ def parse_faults(text: str, file: str = "faults") -> Faults:
         raise ConfigError([Problem(place, f"not YAML ({error.problem})", "mend the syntax")]) from error
     except yaml.YAMLError as error:
         raise ConfigError([Problem(Place(file), f"not YAML ({error})", "mend the syntax")]) from error
-    reader = _Reader(file, loader)
+    reader = Reader(file, loader)
     values = reader.mapping(root, _TOP, "the file") if root is not None else {}
     if reader.problems:
         raise ConfigError(reader.problems)
-    faults = _faults(values)
-    problems = [Problem(Place(file), *each) for rule in faults.rules for each in _contradictions(rule)]
-    if problems:
-        raise ConfigError(problems)
-    return faults
+    given = values.get("rules", [])
+    rules = tuple(_rule(each, number) for number, each in enumerate(given, 1))
+    wrong = [each for pair in zip(given, rules, strict=True) for each in _contradictions(*pair)]
+    if wrong:
+        raise ConfigError([Problem(Place(file), *each) for each in wrong])
+    return _faults(values, rules)
 
 
-def _contradictions(rule: Rule) -> Iterable[tuple[str, str]]:
-    action, match = rule.action, rule.match
+_AT_DOOR = ("refuse_connect", "handshake_delay", "shut_listener")
+_ONLY_REQUESTS = (
+    *("delay", "status", "reason", "timestamp", "retry_after", "answer", "shuffle", "silent", "reset"),
+    *("refuse", "accept_then_close", "processed", "wedge"),
+)
+_OF_REQUESTS = ("token", "topic", "push_type", "verdict", "token_changed")
+
+
+def _contradictions(values: dict[str, Any], rule: Rule) -> Iterable[tuple[str, str]]:
+    """Say what cannot be, of one rule: (what, how to fix)."""
+    do, match, named = values["do"], values.get("match", {}), f'rule "{rule.name}"'
+    if "limit_for" in do and "limit" not in do:
+        yield f"{named} has limit_for without limit", "say which limit"
     if not rule.is_at_connect:
         return
-    if action.delay or action.status or action.is_silent or action.reset is not None or action.is_processed:
-        what = f'rule "{rule.name}" answers requests at connect'
-        yield what, "at connect do only goaway, close, limit, stop_reading, no_ping_ack, hang_before_settings"
-    if match.token or match.topic or match.push_type:
+    if any(key in do for key in _ONLY_REQUESTS):
         yield (
-            f'rule "{rule.name}" matches requests at connect',
-            "at connect match only connections and counts",
+            f"{named} answers requests at connect",
+            "at connect do only what the manual lists for connections",
         )
+    if any(key in match for key in _OF_REQUESTS):
+        yield f"{named} matches requests at connect", "at connect match only connections, times and counts"
+    if rule.action.is_at_door and any(key not in _AT_DOOR for key in do):
+        yield f"{named} does more than {' or '.join(_AT_DOOR)}", "write two rules"
 
 
-class _Table(NamedTuple):
-    """The keys of a mapping with what reads each, and of which keys one must be there."""
+_SECONDS = kind.number(0.0, 86_400.0, " seconds")
+_TIME = kind.number(0.0)
+_FLAG, _TEXT = kind.flag, kind.text
+_LIMIT = kind.whole(0)
 
-    keys: Mapping[str, Any]
-    needs: tuple[str, ...] = ()
-
-
-class _Reader:
-    """Walks YAML nodes, since only they know their lines; gathers problems instead of stopping."""
-
-    def __init__(self, file: str, loader: yaml.SafeLoader) -> None:
-        self._file = file
-        self._loader = loader
-        self.problems: list[Problem] = []
-
-    def mapping(self, node: yaml.Node, table: _Table, what: str) -> dict[str, Any]:
-        """Read a mapping by its table: key -> reader of a scalar, [table] for a list, table for a mapping."""
-        values: dict[str, Any] = {}
-        keys = table.keys
-        if not isinstance(node, yaml.MappingNode):
-            self._object(node, f"{what} is no mapping", f"write {', '.join(keys)}")
-            return values
-        for key_node, node_below in node.value:
-            key = str(self._loader.construct_object(key_node, deep=True))
-            if key in keys:
-                values[key] = self._value(node_below, keys[key], key)
-            else:
-                near = difflib.get_close_matches(key, keys, 1)
-                fix = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(keys)}"
-                self._object(key_node, f'unknown key "{key}" in {what}', fix)
-        if table.needs and not any(need in values for need in table.needs):
-            self._object(node, f"{what} without {' or '.join(table.needs)}", "add it")
-        return values
-
-    def _value(self, node: yaml.Node, kind: Any, key: str) -> Any:
-        if isinstance(kind, list):
-            if isinstance(node, yaml.SequenceNode):
-                return [self._value(each, kind[0], f"{key[:-1]}") for each in node.value]
-            return self._object(node, f"{key} is no list", 'begin each entry with "- "')
-        if isinstance(kind, _Table):
-            return self.mapping(node, kind, key)
-        if isinstance(kind, tuple):  # a scalar or a mapping
-            return self._value(node, kind[isinstance(node, yaml.MappingNode)], key)
-        value = self._loader.construct_object(node, deep=True)
-        try:
-            return kind(value)
-        except _Wrong as error:
-            return self._object(node, f"{key}: {value!r} will not do", f"make it {error}")
-
-    def _object(self, node: yaml.Node, what: str, fix: str) -> None:
-        mark = node.start_mark
-        self.problems.append(Problem(Place(self._file, mark.line + 1, mark.column + 1), what, fix))
-
-
-def _number(least: float, most: float = float("inf"), unit: str = "") -> Read:
-    def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            limits = f"of {least:g} or more" if most == float("inf") else f"from {least:g} to {most:g}"
-            raise _Wrong(f"a number {limits}{unit}")
-        return float(value)
-
-    return read
-
-
-def _whole(least: int, most: int = 2**31 - 1) -> Read:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise _Wrong(f"a whole number from {least} to {most}")
-        return value
-
-    return read
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _Wrong("true or false")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise _Wrong("a text (in quotes, if it looks like a number)")
-    return value
-
-
-def _digits(value: Any) -> str:
-    if not isinstance(value, str) or not value or set(value.lower()) - set("0123456789abcdef"):
-        raise _Wrong("hexadecimal digits in quotes")
-    return value.lower()
-
-
-def _one_of(kind: type[Enum]) -> Read:
-    def read(value: Any) -> Enum:
-        for member in kind:
-            if member.value == value:
-                return member
-        raise _Wrong("one of " + ", ".join(str(member.value) for member in kind))
-
-    return read
-
-
-def _word(*words: str) -> Read:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise _Wrong("one of " + ", ".join(words))
-        return str(value)
-
-    return read
-
-
-def _code(value: Any) -> int:
-    if isinstance(value, str) and value in ErrorCodes.__members__:
-        return int(ErrorCodes[value])
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32:
-        return value
-    raise _Wrong("an HTTP/2 error code: " + ", ".join(ErrorCodes.__members__) + " or a number")
-
-
-def _retry_after(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _Wrong("seconds or an HTTP date")
-    return str(value)
-
-
-_SECONDS = _number(0.0, 86_400.0, " seconds")
-_TIME = _number(0.0)
-
-_DELAY = _Table({"median": _SECONDS, "sigma": _number(0.0, 5.0)})
-_GOAWAY = _Table(
+_DELAY = Table({"median": _SECONDS, "sigma": kind.number(0.0, 5.0)})
+_GOAWAY = Table(
     {
-        "last": _one_of(LastStream),
-        "debug": _one_of(Debug),
-        "reason": _text,
-        "code": _code,
-        "graceful": _flag,
+        "last": kind.one_of(LastStream),
+        "debug": kind.one_of(Debug),
+        "reason": _TEXT,
+        "code": kind.code,
+        "graceful": _FLAG,
         "notice": _SECONDS,
-        "twice": _flag,
-        "close": _one_of(CloseMoment),
+        "twice": _FLAG,
+        "close": kind.one_of(CloseMoment),
+        "before_settings": _FLAG,
     }
 )
-_DO = _Table(
+_ANSWER = Table(
+    {
+        "body": kind.one_of(Body),
+        "pieces": kind.whole(1, 100),
+        "trailers": _FLAG,
+        "continuations": kind.whole(0, 100),
+        "padding": kind.whole(0, 255),
+        "priority": _FLAG,
+        "interim": kind.whole(100, 199),
+    }
+)
+_SETTINGS = Table(
+    {
+        "HEADER_TABLE_SIZE": kind.whole(0, 65_536),
+        "INITIAL_WINDOW_SIZE": _LIMIT,
+        "MAX_FRAME_SIZE": kind.whole(16_384, 2**24 - 1),
+        "MAX_HEADER_LIST_SIZE": _LIMIT,
+    }
+)
+_DO = Table(
     {
         "delay": (_SECONDS, _DELAY),
-        "status": _whole(200, 599),
-        "reason": _text,
+        "status": kind.whole(200, 599),
+        "reason": _TEXT,
         "timestamp": _TIME,
-        "retry_after": _retry_after,
-        "silent": _flag,
-        "reset": _code,
-        "refuse": _flag,
-        "goaway": (_flag, _GOAWAY),
-        "close": _flag,
-        "accept_then_close": _flag,
-        "processed": _flag,
-        "limit": _whole(0),
-        "stop_reading": _flag,
-        "no_ping_ack": _flag,
-        "hang_before_settings": _flag,
+        "retry_after": kind.retry_after,
+        "answer": _ANSWER,
+        "shuffle": kind.whole(2, 1000),
+        "silent": _FLAG,
+        "reset": kind.code,
+        "refuse": _FLAG,
+        "goaway": (_FLAG, _GOAWAY),
+        "close": kind.flag_or(Closing),
+        "accept_then_close": kind.flag_or(Closing),
+        "processed": _FLAG,
+        "wedge": _FLAG,
+        "limit": _LIMIT,
+        "limit_for": _SECONDS,
+        "settings": _SETTINGS,
+        "ping": _FLAG,
+        "no_ping_ack": _FLAG,
+        "stop_reading": _FLAG,
+        "no_window_updates": _FLAG,
+        "black_hole_after": _SECONDS,
+        "hang_before_settings": _FLAG,
+        "refuse_connect": _FLAG,
+        "handshake_delay": _SECONDS,
+        "shut_listener": _SECONDS,
     }
 )
-_MATCH = _Table(
+_MATCH = Table(
     {
-        "token": _digits,
-        "topic": _text,
-        "push_type": _text,
-        "connection": _whole(1),
-        "nth": _whole(1),
-        "every": _whole(1),
-        "after": _whole(0),
-        "times": _whole(1),
-        "probability": _number(0.0, 1.0),
-        "count": _word("all", "connection"),
+        "token": kind.digits,
+        "topic": _TEXT,
+        "push_type": _TEXT,
+        "connection": kind.whole(1),
+        "listener": kind.whole(1),
+        "nth": kind.whole(1),
+        "every": kind.whole(1),
+        "after": kind.whole(0),
+        "times": kind.whole(1),
+        "probability": kind.number(0.0, 1.0),
+        "count": kind.word("all", "connection"),
+        "verdict": _TEXT,
+        "token_changed": _FLAG,
+        "from": _TIME,
+        "until": _TIME,
+        "period": _TIME,
     }
 )
-_DEVICE = _Table(
+_DEVICE = Table(
     {
-        "token": _digits,
-        "prefix": _digits,
-        "state": _one_of(State),
+        "token": kind.digits,
+        "prefix": kind.digits,
+        "state": kind.one_of(State),
         "since": _TIME,
-        "environment": _word("sandbox", "production"),
-        "topics": [_text],
-        "rate": _number(0.0),
+        "environment": kind.word("sandbox", "production"),
+        "topics": [_TEXT],
+        "rate": kind.number(0.0),
     },
     needs=("token", "prefix"),
 )
-_RULE = _Table(
-    {"name": _text, "when": _word("request", "connect"), "match": _MATCH, "do": _DO}, needs=("do",)
+_RULE = Table(
+    {"name": _TEXT, "when": kind.word("request", "connect"), "match": _MATCH, "do": _DO}, needs=("do",)
 )
-_TOP = _Table(
+_WALK = Table(
+    {"every": kind.number(0.001, 86_400.0, " seconds"), "least": _LIMIT, "most": _LIMIT}, needs=("every",)
+)
+_TOP = Table(
     {
-        "seed": _whole(0),
-        "streams": _Table({"first": _whole(0), "full": _whole(0)}),
+        "seed": kind.whole(0),
+        "streams": Table(
+            {
+                "first": _LIMIT,
+                "full": _LIMIT,
+                "after_rejection": _LIMIT,
+                "over": kind.word("refuse", "goaway"),
+                "walk": _WALK,
+            }
+        ),
+        "window": Table({"initial": _LIMIT, "step": kind.whole(1, 65_535)}),
+        "latency": (_SECONDS, _DELAY),
+        "rate": kind.number(0.001),
+        "abuse": Table({"connects": kind.whole(1), "refuse": _SECONDS, "bad_tokens": kind.whole(1)}),
+        "clock_offset": kind.number(-1e9),
         "devices": [_DEVICE],
         "rules": [_RULE],
     }
 )
 
+_MATCH_NAMES = {"token_changed": "has_new_token", "from": "from_s", "until": "until_s", "period": "period_s"}
+_GOAWAY_NAMES = {
+    "graceful": "is_graceful",
+    "twice": "is_twice",
+    "notice": "notice_s",
+    "before_settings": "is_first",
+}
+_ANSWER_NAMES = {"trailers": "has_trailers", "priority": "has_priority"}
+_ABUSE_NAMES = {"refuse": "refuse_s"}
 
-def _faults(values: dict[str, Any]) -> Faults:
-    streams = values.get("streams", {})
+
+def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _faults(values: dict[str, Any], rules: tuple[Rule, ...]) -> Faults:
+    streams, walk = values.get("streams", {}), values.get("streams", {}).get("walk")
+    if walk is not None:
+        walk = LimitWalk(walk["every"], walk.get("least", 1), walk.get("most", 1000))
     return Faults(
         seed=values.get("seed", 0),
-        rules=tuple(_rule(each, number) for number, each in enumerate(values.get("rules", []), 1)),
+        rules=rules,
         devices=tuple(_device(each) for each in values.get("devices", [])),
         first_limit=streams.get("first", 1),
         full_limit=streams.get("full", 1000),
+        rejected_limit=streams.get("after_rejection"),
+        limit_walk=walk,
+        has_breach_goaway=streams.get("over") == "goaway",
+        window=Window(**values.get("window", {})),
+        latency=_delay(values.get("latency")),
+        rate=values.get("rate", 0.0),
+        abuse=Abuse(**_renamed(values.get("abuse", {}), _ABUSE_NAMES)),
+        clock_offset_s=values.get("clock_offset", 0.0),
     )
 
 
 def _rule(values: dict[str, Any], number: int) -> Rule:
-    do, match = values.get("do", {}), dict(values.get("match", {}))
+    do, match = values.get("do", {}), _renamed(values.get("match", {}), _MATCH_NAMES)
     is_per_connection = match.pop("count", "all") == "connection"
-    is_at_connect = values.get("when") == "connect" or do.get("hang_before_settings", False)
+    action = _action(do)
+    is_first = action.goaway is not None and action.goaway.is_first
+    is_at_connect = values.get("when") == "connect" or action.is_hanging or action.is_at_door or is_first
     name = values.get("name") or "+".join(do) or f"rule {number}"
-    return Rule(name, Match(is_per_connection=is_per_connection, **match), _action(do), is_at_connect)
+    return Rule(name, Match(is_per_connection=is_per_connection, **match), action, is_at_connect)
 
 
 def _action(do: dict[str, Any]) -> Action:
-    delay, reason = do.get("delay"), do.get("reason", "")
+    reason = do.get("reason", "")
     status = do.get("status") or _STATUS.get(reason, 500 if reason else 0)
-    if isinstance(delay, dict):
-        delay = Delay(delay.get("median", 0.06), delay.get("sigma", 0.5))
-    elif delay is not None:
-        delay = Delay(delay)
+    closing = do.get("close") or do.get("accept_then_close")
     return Action(
-        delay=delay,
+        delay=_delay(do.get("delay")),
         status=status,
         reason=reason or _REASON.get(status, ""),
         timestamp=do.get("timestamp"),
@@ -389,21 +321,37 @@ def _action(do: dict[str, Any]) -> Action:
         is_silent=do.get("silent", False),
         reset=int(ErrorCodes.REFUSED_STREAM) if do.get("refuse") else do.get("reset"),
         goaway=_goaway(do.get("goaway")),
-        is_close=do.get("close", False) or do.get("accept_then_close", False),
-        is_processed=do.get("processed", False) or do.get("accept_then_close", False),
+        is_close=bool(closing),
+        is_processed=do.get("processed", False) or bool(do.get("accept_then_close")),
         limit=do.get("limit"),
         is_deaf=do.get("stop_reading", False),
         is_ping_ignored=do.get("no_ping_ack", False),
         is_hanging=do.get("hang_before_settings", False),
+        closing=closing if isinstance(closing, Closing) else Closing.CLEAN,
+        limit_for_s=do.get("limit_for", 0.0),
+        settings=tuple((int(SettingCodes[key]), value) for key, value in do.get("settings", {}).items()),
+        shape=Shape(**_renamed(do["answer"], _ANSWER_NAMES)) if "answer" in do else None,
+        shuffle=do.get("shuffle", 0),
+        is_wedge=do.get("wedge", False),
+        is_pinging=do.get("ping", False),
+        is_window_withheld=do.get("no_window_updates", False),
+        black_hole_s=do.get("black_hole_after", 0.0),
+        is_connect_refused=do.get("refuse_connect", False),
+        handshake_delay_s=do.get("handshake_delay", 0.0),
+        shut_s=do.get("shut_listener", 0.0),
     )
+
+
+def _delay(value: Any) -> Delay | None:
+    if isinstance(value, dict):
+        return Delay(value.get("median", 0.06), value.get("sigma", 0.5))
+    return None if value is None else Delay(value)
 
 
 def _goaway(values: Any) -> GoAway | None:
     if not isinstance(values, dict):
         return GoAway() if values else None
-    names = {"graceful": "is_graceful", "twice": "is_twice", "notice": "notice_s"}
-    settings: dict[str, Any] = {names.get(str(key), str(key)): value for key, value in values.items()}
-    return GoAway(**settings)
+    return GoAway(**_renamed(values, _GOAWAY_NAMES))
 
 
 def _device(values: dict[str, Any]) -> Device:

@@ -51,6 +51,7 @@ class Entry(msgspec.Struct, gc=False):
     """Key id, or the certificate's UID; empty where neither was good."""
     had_apns_id: bool = True
     payload: str | None = None
+    listener: int = 1
 
 
 class ConnectionEntry(msgspec.Struct):
@@ -69,9 +70,13 @@ class ConnectionEntry(msgspec.Struct):
     token_changes: list[float] = msgspec.field(default_factory=list)
     goaways: int = 0
     pings: int = 0
+    ping_acks: int = 0
+    """Answers to PINGs of ours."""
     client_resets: int = 0
     violation: str = ""
     """What the client did against HTTP/2, in the words of h2; the connection ends with it."""
+    listener: int = 1
+    """Ordinal of the address that it came in at."""
 
 
 class Ledger:
@@ -81,6 +86,8 @@ class Ledger:
         requests: the latest entries, at least `keep` of them when there were so many.
         accepted: how often each token's push was processed; exact over everything.
         by_id: the same by `apns-id`: a count above 1 is a copy.
+        connects: that the listening addresses took, refused ones too.
+        refused_connects: connections that ended before a handshake, by a fault or for abuse.
         verdicts: how often each reason (or fault) was given; `""` is plain acceptance.
     """
 
@@ -91,6 +98,8 @@ class Ledger:
         self.by_id: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
         self.total = 0
+        self.connects = 0
+        self.refused_connects = 0
         self._keep = keep
         self._keeps_payload = keeps_payload
         self._lines: list[bytes] = []
@@ -100,9 +109,9 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
 
-    def open_connection(self, remote: str, now: float) -> ConnectionEntry:
+    def open_connection(self, remote: str, now: float, listener: int = 1) -> ConnectionEntry:
         """Begin the row of a connection; its number counts from 1."""
-        entry = ConnectionEntry(len(self.connections) + 1, remote, now)
+        entry = ConnectionEntry(len(self.connections) + 1, remote, now, listener=listener)
         self.connections.append(entry)
         return entry
 
@@ -129,6 +138,7 @@ class Ledger:
             credential=credential,
             had_apns_id=request.message_id is not None,
             payload=request.body.decode("utf-8", "backslashreplace") if self._keeps_payload else None,
+            listener=connection.listener,
         )
 
     def record(self, entry: Entry) -> None:

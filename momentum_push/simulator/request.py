@@ -150,6 +150,8 @@ class Policy:
     """That a team's keys may push to, suffixes aside; empty: any."""
     token_life_s: float = 3600.0
     token_change_s: float = 1200.0
+    clock_offset_s: float = 0.0
+    """How far the clock that a JWT's age is judged by is ahead of the simulator's own."""
     poisons: frozenset[str] = frozenset({"ExpiredProviderToken", "TooManyProviderTokenUpdates"})
     other_team_reason: str = "Forbidden"
     wrong_environment_reason: str = "BadEnvironmentKeyInToken"

@@ -159,16 +159,20 @@ def _credential_form(case: _Case) -> Verdict | None:
     if not case.uses_token:
         return None
     credential = case.credential
-    if credential is None or credential.issued_at - case.now > case.policy.token_life_s:
+    if credential is None or _age(credential, case) < -case.policy.token_life_s:
         return Verdict(403, "InvalidProviderToken")
     return None
 
 
 def _credential_age(case: _Case) -> Verdict | None:
     credential = case.credential
-    if credential is not None and case.now - credential.issued_at > case.policy.token_life_s:
+    if credential is not None and _age(credential, case) > case.policy.token_life_s:
         return Verdict(403, "ExpiredProviderToken")
     return None
+
+
+def _age(credential: ProviderToken, case: _Case) -> float:
+    return case.now + case.policy.clock_offset_s - credential.issued_at
 
 
 def _credential_environment(case: _Case) -> Verdict | None:

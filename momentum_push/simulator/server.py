@@ -1,56 +1,57 @@
-"""The simulator as a whole: certificates, listening socket, connections, ledger.
+"""The simulator as a whole: certificates, listening addresses, connections, ledger.
 
 async with Simulator(cert_dir=folder) as simulator:
     …  connect to ("localhost", simulator.port), trusting simulator.ca_path
     simulator.requests
+
+With a `VirtualTime` for its scheduler every delay and every age passes when the test says so.
 """
 
 import asyncio
 import ssl
 import tempfile
-import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from momentum_push.simulator.certificates import make_server_certificate
 from momentum_push.simulator.connection import Connection
 from momentum_push.simulator.devices import Device, Devices
-from momentum_push.simulator.faults import FaultPicker, Faults
+from momentum_push.simulator.door import Door, Guard
+from momentum_push.simulator.faults import Faults
 from momentum_push.simulator.floor import Clock, Floor
 from momentum_push.simulator.ledger import ConnectionEntry, Entry, Ledger
+from momentum_push.simulator.picker import FaultPicker
 from momentum_push.simulator.request import Policy
+from momentum_push.simulator.schedule import RealTime, Scheduler
 
 __all__ = ["Simulator"]
 
-_HANDSHAKE_S = 10.0
 _STOP_S = 5.0
-_BACKLOG = 1024
-
-
-class _SystemClock:
-    def now(self) -> float:
-        return time.time()
 
 
 class Simulator:
     """An APNs to talk to.
 
     Attributes:
-        port: that it listens on, once started.
+        port: that it listens on, once started; the first one of several.
         ca_path: the CA that a client must trust.
         ledger: everything that came; see there. The properties below are its parts.
     """
 
     def __init__(
         self,
-        listen: str = "127.0.0.1:0",
+        listen: str | Sequence[str] = "127.0.0.1:0",
         cert_dir: Path | None = None,
         ledger: Path | None = None,
         faults: Faults | None = None,
         *,
         policy: Policy | None = None,
         clock: Clock | None = None,
+        scheduler: Scheduler | None = None,
         keep_requests: int = 100_000,
         keeps_payload: bool = False,
         is_plain: bool = False,
@@ -58,32 +59,35 @@ class Simulator:
         """Prepare; nothing is opened before `start`.
 
         Args:
-            listen: `HOST:PORT`, port 0 for one that is free; `[::1]:PORT` for IPv6.
+            listen: `HOST:PORT`, port 0 for one that is free; `[::1]:PORT` for IPv6. Of several, the
+                first is listener 1 to a rule.
             cert_dir: CA and certificates are made or found there; None: a temporary folder.
             ledger: file to which JSON lines are appended.
             policy: what is checked and how strictly.
-            clock: of provider token ages, of 410s and of the ledger.
+            clock: of provider token ages, of 410s and of the ledger; None: the scheduler's.
+            scheduler: of delays and of everything else that takes time; None: real time.
             keep_requests: how many of the latest entries stay in `requests` (up to twice as many do).
             keeps_payload: whether entries hold the payload's text beside its hash.
             is_plain: HTTP/2 without TLS, for measuring.
         """
-        host, _, port = listen.rpartition(":")
-        self._host, self.port = host.strip("[]") or "127.0.0.1", int(port)
         self._folder = cert_dir
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._is_plain = is_plain
-        self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self.ledger = Ledger(ledger, keep_requests, keeps_payload)
-        faults = faults or Faults()
+        faults, scheduler = faults or Faults(), scheduler or RealTime()
+        self._policy = policy or Policy()
         self._floor = Floor(
             ledger=self.ledger,
-            policy=policy or Policy(),
+            policy=_on_the_clock(self._policy, faults),
             devices=Devices(faults.devices),
             faults=faults,
             picker=FaultPicker(faults),
-            clock=clock or _SystemClock(),
+            clock=clock or scheduler,
+            scheduler=scheduler,
         )
+        self._doors: list[Door] = []
+        self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
 
     def __repr__(self) -> str:
         return (
@@ -97,22 +101,22 @@ class Simulator:
             self._temporary = tempfile.TemporaryDirectory(prefix="apns-simulator-")
             self._folder = Path(self._temporary.name)
         context = None if self._is_plain else _context(self._folder)
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connect,
-            self._host,
-            self.port,
-            ssl=context,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=_HANDSHAKE_S if context else None,
-            ssl_shutdown_timeout=_STOP_S if context else None,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._floor.started_at = self._floor.clock.now()
+        guard = Guard()
+        try:
+            for number, listen in enumerate(self._listen, 1):
+                factory = partial(Connection, self._floor, self._is_plain, self._connections, number)
+                door = Door(number, listen, self._floor, guard, context, factory)
+                await door.open()
+                self._doors.append(door)
+        except OSError:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Stop listening, end all connections, close the ledger."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for door in self._doors:
+            await door.close()
         ending = [connection.wait_ended() for connection in self._connections]
         self.drop_connections()
         await asyncio.wait_for(asyncio.gather(*ending), _STOP_S)
@@ -129,10 +133,28 @@ class Simulator:
         await self.stop()
 
     @property
+    def port(self) -> int:
+        return self.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """Of every listening address, in their order."""
+        return [door.port for door in self._doors] or [int(self._listen[0].rpartition(":")[2])]
+
+    @property
     def address(self) -> str:
-        """`HOST:PORT` as a route would have it."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{host}:{self.port}"
+        """`HOST:PORT` as a route would have it; the first of several."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of them, in their order."""
+        return [door.address for door in self._doors] or list(self._listen)
+
+    @property
+    def is_listening(self) -> list[bool]:
+        """Of each address, whether it is; a fault may have shut it for a while."""
+        return [door.is_open for door in self._doors]
 
     @property
     def cert_dir(self) -> Path:
@@ -173,6 +195,7 @@ class Simulator:
     def use_faults(self, faults: Faults) -> None:
         """Exchange rules and limits while it runs; devices of `faults` are added to those that are known."""
         self._floor.faults, self._floor.picker = faults, FaultPicker(faults)
+        self._floor.policy = _on_the_clock(self._policy, faults)
         for device in faults.devices:
             self._floor.devices.put(device)
 
@@ -181,8 +204,9 @@ class Simulator:
         for connection in list(self._connections):
             connection.abort()
 
-    def _connect(self) -> Connection:
-        return Connection(self._floor, self._is_plain, self._connections)
+
+def _on_the_clock(policy: Policy, faults: Faults) -> Policy:
+    return replace(policy, clock_offset_s=faults.clock_offset_s) if faults.clock_offset_s else policy
 
 
 def _context(folder: Path) -> ssl.SSLContext:

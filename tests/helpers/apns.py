@@ -48,7 +48,8 @@ async def running_simulator(
     folder: Path, faults: Faults | None = None, **options: Any
 ) -> AsyncIterator[Simulator]:
     """Run a simulator on a free port; certificates in `folder`/apns, `options` as `Simulator` has them."""
-    simulator = Simulator("127.0.0.1:0", folder / "apns", faults=faults, **options)
+    listen = options.pop("listen", "127.0.0.1:0")
+    simulator = Simulator(listen, folder / "apns", faults=faults, **options)
     await simulator.start()
     try:
         yield simulator

@@ -6,8 +6,6 @@ pair.answer(one)                # (status, body) or None
 pair.tick(0.5)                  # lets half a second pass for delays
 """
 
-import heapq
-import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -19,22 +17,16 @@ from hyperframe.frame import Frame, GoAwayFrame
 
 from momentum_push.simulator.certificates import ProviderCertificate
 from momentum_push.simulator.devices import Devices
-from momentum_push.simulator.faults import FaultPicker, Faults
+from momentum_push.simulator.faults import Closing, Faults
 from momentum_push.simulator.floor import Floor
 from momentum_push.simulator.ledger import Ledger
+from momentum_push.simulator.picker import FaultPicker
 from momentum_push.simulator.request import Peer, Policy
+from momentum_push.simulator.schedule import VirtualTime
 from momentum_push.simulator.session import Session
 from tests.helpers.apns import Key
 
 START = 1_800_000_000.0
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.time = START
-
-    def now(self) -> float:
-        return self.time
 
 
 class Pair:
@@ -51,7 +43,7 @@ class Pair:
         is_fed: bool = True,
     ) -> None:
         faults = faults or Faults()
-        self.clock = _Clock() if floor is None else floor.clock
+        self.clock = VirtualTime(START) if floor is None else floor.scheduler
         self.floor = floor or Floor(
             Ledger(keeps_payload=True),
             policy or Policy(),
@@ -59,18 +51,19 @@ class Pair:
             faults,
             FaultPicker(faults),
             self.clock,
+            self.clock,
+            START,
         )
         self.key = key
         self.authorization = key.bearer(START - 60) if key is not None else None
         self.is_closed = False
+        self.closings: list[Closing] = []
         self.is_deaf = False
         self.goaways: list[GoAwayFrame] = []
         self.frames: list[Frame] = []
         self.events: list[events.Event] = []
         self.limits: list[int] = []
         self._answers: dict[int, tuple[dict[str, str], bytes]] = {}
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._number = itertools.count()
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.client.initiate_connection()
         self.row = self.floor.ledger.open_connection("memory", self.clock.now())
@@ -82,10 +75,15 @@ class Pair:
     # The shell's part
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, (self.clock.now() + seconds, next(self._number), call))
+        def fire() -> None:
+            call()
+            self.feed()
 
-    def close(self) -> None:
-        self.is_closed = True
+        self.clock.later(seconds, fire)
+
+    def close(self, how: Closing = Closing.CLEAN) -> None:
+        self.is_closed = self.is_closed or how is not Closing.HALF
+        self.closings.append(how)
 
     def stop_reading(self) -> None:
         self.is_deaf = True
@@ -125,23 +123,17 @@ class Pair:
         """Hand over what the client has written, and take what the server wrote, until both are quiet."""
         while True:
             given = self.client.data_to_send()
-            if given and not self.is_closed:
+            if given and not self.is_closed and not self.is_deaf:
                 self.session.receive(given)
-            taken = b"".join(self.session.out)
-            self.session.out.clear()
+            taken = self.session.take()
             if not given and not taken:
                 return
             self._take(taken)
 
     def tick(self, seconds: float) -> None:
         """Let time pass and fire what is due."""
-        end = self.clock.now() + seconds
-        while self._timers and self._timers[0][0] <= end:
-            due, _, call = heapq.heappop(self._timers)
-            self.clock.time = max(due, self.clock.time)  # type: ignore[attr-defined]
-            call()
-            self.feed()
-        self.clock.time = end  # type: ignore[attr-defined]
+        assert isinstance(self.clock, VirtualTime)
+        self.clock.advance(seconds)
 
     def answer(self, stream: int) -> tuple[int, dict[str, Any]] | None:
         """Return (status, JSON body) of an answered stream; None: no answer yet."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from momentum_push.simulator.faults import Action, Delay, FaultPicker, Faults, Match, Rule
+from momentum_push.simulator.faults import Action, Delay, Faults, Match, Rule
+from momentum_push.simulator.picker import FaultPicker
 from momentum_push.simulator.request import Request
 
 SILENT = Action(is_silent=True)

@@ -1,5 +1,6 @@
 """The fault file: what it may say, and what it says when it may not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,16 +8,34 @@ import pytest
 from momentum_push.errors import ConfigError
 from momentum_push.simulator.devices import Device, State
 from momentum_push.simulator.faults import (
+    Abuse,
     Action,
+    Body,
     CloseMoment,
+    Closing,
     Debug,
     Delay,
     Faults,
     GoAway,
     LastStream,
+    LimitWalk,
     Match,
+    Shape,
+    Window,
 )
-from momentum_push.simulator.faults_file import MANUAL, load_faults, parse_faults
+from momentum_push.simulator.faults_file import (
+    _ANSWER,
+    _DEVICE,
+    _DO,
+    _GOAWAY,
+    _MATCH,
+    _RULE,
+    _SETTINGS,
+    _TOP,
+    MANUAL,
+    load_faults,
+    parse_faults,
+)
 
 
 def action(do: str, when: str = "request") -> Action:
@@ -42,7 +61,16 @@ def test_the_example_of_the_manual_is_a_fault_file() -> None:
         times=5,
         probability=0.1,
         is_per_connection=True,
+        listener=1,
+        from_s=10,
+        until_s=15,
+        period_s=60,
     )
+    assert (faults.rejected_limit, faults.has_breach_goaway) == (1, False)
+    assert faults.limit_walk == LimitWalk(30, 1, 1000)
+    assert faults.window == Window(65535, 32768)
+    assert (faults.latency, faults.rate, faults.clock_offset_s) == (Delay(0.06, 0.5), 2000, 0)
+    assert faults.abuse == Abuse(600, 300, 100)
 
 
 @pytest.mark.parametrize(
@@ -69,15 +97,57 @@ def test_the_example_of_the_manual_is_a_fault_file() -> None:
         ("{limit: 0}", Action(limit=0)),
         ("{stop_reading: true}", Action(is_deaf=True)),
         ("{no_ping_ack: true}", Action(is_ping_ignored=True)),
+        ("{close: reset}", Action(is_close=True, closing=Closing.RESET)),
+        ("{close: false}", Action()),
+        ("{accept_then_close: half}", Action(is_close=True, is_processed=True, closing=Closing.HALF)),
+        ("{limit: 0, limit_for: 5}", Action(limit=0, limit_for_s=5.0)),
+        ("{settings: {INITIAL_WINDOW_SIZE: 9}}", Action(settings=((4, 9),))),
+        ("{answer: {body: none}}", Action(shape=Shape(Body.NONE))),
+        (
+            "{answer: {pieces: 3, trailers: true, continuations: 2, padding: 9, priority: true,"
+            " interim: 103}}",
+            Action(shape=Shape(None, 3, True, 2, 9, True, 103)),
+        ),
+        ("{shuffle: 8}", Action(shuffle=8)),
+        ("{status: 500, wedge: true}", Action(status=500, reason="InternalServerError", is_wedge=True)),
+        ("{ping: true}", Action(is_pinging=True)),
+        ("{no_window_updates: true}", Action(is_window_withheld=True)),
+        ("{black_hole_after: 60}", Action(black_hole_s=60.0)),
+        ("{refuse_connect: true}", Action(is_connect_refused=True)),
+        ("{handshake_delay: 3}", Action(handshake_delay_s=3.0)),
+        ("{shut_listener: 5}", Action(shut_s=5.0)),
+        ("{goaway: {before_settings: true}}", Action(goaway=GoAway(is_first=True))),
     ],
 )
 def test_actions(do: str, wanted: Action) -> None:
     assert action(do) == wanted
 
 
-def test_hanging_is_for_connections_whatever_is_said() -> None:
-    faults = parse_faults("rules: [{do: {hang_before_settings: true}}]")
-    assert faults.rules[0].is_at_connect
+@pytest.mark.parametrize(
+    "do",
+    [
+        "hang_before_settings: true",
+        "goaway: {before_settings: true}",
+        "refuse_connect: true",
+        "handshake_delay: 1",
+        "shut_listener: 1",
+    ],
+)
+def test_what_can_only_happen_to_connections_needs_no_when(do: str) -> None:
+    assert parse_faults(f"rules: [{{do: {{{do}}}}}]").rules[0].is_at_connect
+
+
+def test_every_word_of_the_tables_stands_in_the_manual() -> None:
+    for table in (_TOP, _RULE, _MATCH, _DO, _ANSWER, _GOAWAY, _SETTINGS, _DEVICE):
+        for key in table.keys:
+            assert re.search(rf"\b{key}:", MANUAL), key
+
+
+def test_the_wedges_of_the_manual_are_rules() -> None:
+    text = MANUAL[MANUAL.index("Wedges") :].partition("\n")[2]
+    rules = parse_faults("rules:\n" + text).rules
+    assert [rule.action.is_wedge for rule in rules] == [True] * 3
+    assert [rule.action.status for rule in rules] == [500, 403, 429]
 
 
 def test_an_empty_file_is_no_faults() -> None:
@@ -88,7 +158,10 @@ def test_an_empty_file_is_no_faults() -> None:
     ("text", "problems"),
     [
         ("rules: [", ["f:1:9: not YAML"]),
-        ("- a", ["f:1:1: the file is no mapping; write seed, streams, devices, rules"]),
+        (
+            "- a",
+            ["f:1:1: the file is no mapping; write seed, streams, window, latency, rate, abuse, clock_off"],
+        ),
         ("sed: 1", ['f:1:1: unknown key "sed" in the file; did you mean "seed"?']),
         ("rules: {}", ['f:1:8: rules is no list; begin each entry with "- "']),
         ("rules:\n- {match: {}}", ["f:2:3: rule without do; add it"]),
@@ -124,8 +197,20 @@ def test_an_empty_file_is_no_faults() -> None:
             ['f: rule "status" answers requests at connect; at connect'],
         ),
         (
+            "rules: [{do: {limit_for: 5}}, {do: {refuse_connect: true, limit: 1}}]",
+            [
+                'f: rule "limit_for" has limit_for without limit; say which limit',
+                'f: rule "refuse_connect+limit" does more than refuse_connect or handshake_delay',
+            ],
+        ),
+        (
+            "rules: [{do: {close: gently}}]",
+            ["f:1:22: close: 'gently' will not do; make it true, false, or one of clean, no_n"],
+        ),
+        ("streams: {walk: {least: 1}}", ["f:1:17: walk without every; add it"]),
+        (
             "rules: [{when: connect, match: {token: '00'}, do: {close: true}}]",
-            ['f: rule "close" matches requests at connect; at connect match only connections and counts'],
+            ['f: rule "close" matches requests at connect; at connect match only connections, times'],
         ),
     ],
 )

@@ -39,20 +39,20 @@ def test_text_of_any_length(size: int) -> None:
 
 def test_ping_answers_are_cut_out_of_frames_and_nothing_else() -> None:
     ping = b"\x00\x00\x08\x06%b\x00\x00\x00\x0012345678"
-    others = http2.settings_frame(5) + ping % b"\x00" + http2.reset_frame(3, 7)
+    others = http2.ServerSide().tell({3: 5}) + ping % b"\x00" + http2.reset_frame(3, 7)
     assert http2.without_ping_acks(ping % b"\x01" + others + ping % b"\x01") == others
 
 
 def test_first_settings_say_what_was_seen_of_apple() -> None:
     """apns.md 6.1."""
-    assert parsed(http2.settings_frame(1, is_first=True)).settings == {
+    assert parsed(http2.ServerSide().tell(http2.first_settings(1))).settings == {
         1: 4096,
         3: 1,
         4: 65535,
         5: 16384,
         6: 8000,
     }
-    assert parsed(http2.settings_frame(1000)).settings == {3: 1000}
+    assert parsed(http2.ServerSide().tell(http2.limit_settings(1000))).settings == {3: 1000}
 
 
 @pytest.mark.parametrize(
