@@ -171,6 +171,8 @@ class Action:
     is_ping_ignored: bool = False
     is_hanging: bool = False
     """Accept the connection and send nothing, not even SETTINGS."""
+    then_reset: int | None = None
+    """Code of a second RST_STREAM, after `reset`."""
     closing: Closing = Closing.CLEAN
     limit_for_s: float = 0.0
     """After so long the former limit stands again; 0: it stays."""

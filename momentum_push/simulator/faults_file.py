@@ -110,7 +110,7 @@ def parse_faults(text: str, file: str = "faults") -> Faults:
 _AT_DOOR = ("refuse_connect", "handshake_delay", "shut_listener")
 _ONLY_REQUESTS = (
     *("delay", "status", "reason", "timestamp", "retry_after", "answer", "shuffle", "silent", "reset"),
-    *("refuse", "accept_then_close", "processed", "wedge"),
+    *("refuse", "then_reset", "accept_then_close", "processed", "wedge"),
 )
 _OF_REQUESTS = ("token", "topic", "push_type", "verdict", "token_changed")
 
@@ -183,6 +183,7 @@ _DO = Table(
         "silent": _FLAG,
         "reset": kind.code,
         "refuse": _FLAG,
+        "then_reset": kind.code,
         "goaway": (_FLAG, _GOAWAY),
         "close": kind.flag_or(Closing),
         "accept_then_close": kind.flag_or(Closing),
@@ -327,6 +328,7 @@ def _action(do: dict[str, Any]) -> Action:
         is_deaf=do.get("stop_reading", False),
         is_ping_ignored=do.get("no_ping_ack", False),
         is_hanging=do.get("hang_before_settings", False),
+        then_reset=do.get("then_reset"),
         closing=closing if isinstance(closing, Closing) else Closing.CLEAN,
         limit_for_s=do.get("limit_for", 0.0),
         settings=tuple((int(SettingCodes[key]), value) for key, value in do.get("settings", {}).items()),

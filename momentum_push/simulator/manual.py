@@ -48,6 +48,7 @@ do with a request, alone or several together:
   silent: true                       never answer
   reset: INTERNAL_ERROR              RST_STREAM, by name or number
   refuse: true                       RST_STREAM REFUSED_STREAM, not processed
+  then_reset: STREAM_CLOSED          a second one, as was seen after REFUSED_STREAM
   accept_then_close: true            count it as accepted, then close without an answer
   processed: true                    count it as accepted whatever the client is told
   wedge: true                        the same to all later requests of the connection

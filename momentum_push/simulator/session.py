@@ -37,7 +37,7 @@ from momentum_push.simulator.rules import judge
 __all__ = ["Session"]
 
 _MAX_BODY = 1 << 20
-_PROTOCOL_ERROR, _REFUSED = 1, 7
+_PROTOCOL_ERROR, _STREAM_CLOSED, _REFUSED = 1, 5, 7
 _ABUSED = GoAway(debug=Debug.EMPTY, close=CloseMoment.NOW)
 
 
@@ -58,6 +58,8 @@ class Session:
         self._complete: list[Stream] = []
         self._wedge: Strike | None = None
         self._bad_tokens = 0
+        self._refused: set[int] = set()
+        """In this read; h2 has seen their DATA before it was told, and does not refuse it."""
         self._is_silent = False
         self._answers_pings = True
         self._hole_s = 0.0
@@ -127,6 +129,7 @@ class Session:
         if self._complete:
             complete, self._complete = self._complete, []
             self._serve(complete)
+        self._refused.clear()
         self._floor.ledger.flush()
 
     def take(self) -> bytes:
@@ -169,8 +172,11 @@ class Session:
     def _on_data(self, event: events.DataReceived) -> None:
         self._h2.consume(event.stream_id, event.flow_controlled_length)
         stream = self._open.get(event.stream_id)
-        if stream is not None and len(stream.body) < _MAX_BODY:
-            stream.body += event.data
+        if stream is not None:
+            if len(stream.body) < _MAX_BODY:
+                stream.body += event.data
+        elif event.stream_id in self._refused:
+            self._out.append(reset_frame(event.stream_id, _STREAM_CLOSED))
 
     def _on_end(self, event: events.StreamEnded) -> None:
         stream = self._open.get(event.stream_id)
@@ -265,6 +271,8 @@ class Session:
         elif action.reset is not None:
             decide(stream, strike.name, is_processed)
             self._out.append(reset_frame(stream.number, action.reset))
+            if action.then_reset is not None:
+                self._out.append(reset_frame(stream.number, action.then_reset))
             self._line.finish(stream)
         elif action.is_silent:
             decide(stream, strike.name, is_processed)
@@ -289,6 +297,7 @@ class Session:
     def _refuse(self, stream: Stream, code: int, fault: str) -> None:
         self._line.decide(stream, fault)
         self._out.append(reset_frame(stream.number, code))
+        self._refused.add(stream.number)
         self._h2.forget(stream.number)
 
     # The connection

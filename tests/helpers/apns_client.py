@@ -8,6 +8,7 @@ pair.tick(0.5)                  # lets half a second pass for delays
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from h2 import events
@@ -41,12 +42,14 @@ class Pair:
         policy: Policy | None = None,
         floor: Floor | None = None,
         is_fed: bool = True,
+        listener: int = 1,
     ) -> None:
         faults = faults or Faults()
         self.clock = VirtualTime(START) if floor is None else floor.scheduler
+        policy = replace(policy or Policy(), clock_offset_s=faults.clock_offset_s)
         self.floor = floor or Floor(
             Ledger(keeps_payload=True),
-            policy or Policy(),
+            policy,
             Devices(faults.devices),
             faults,
             FaultPicker(faults),
@@ -66,7 +69,7 @@ class Pair:
         self._answers: dict[int, tuple[dict[str, str], bytes]] = {}
         self.client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.client.initiate_connection()
-        self.row = self.floor.ledger.open_connection("memory", self.clock.now())
+        self.row = self.floor.ledger.open_connection("memory", self.clock.now(), listener)
         self.session = Session(self.floor, self, self.row, Peer(certificate=certificate))
         self.session.start()
         if is_fed:
@@ -144,6 +147,9 @@ class Pair:
 
     def headers(self, stream: int) -> dict[str, str]:
         return self._answers[stream][0]
+
+    def body(self, stream: int) -> bytes:
+        return self._answers[stream][1]
 
     def resets(self, stream: int) -> list[int]:
         """Codes of the RST_STREAMs that came for a stream."""
