@@ -103,6 +103,9 @@ class Simulator:
         context = None if self._is_plain else _context(self._folder)
         self._floor.started_at = self._floor.clock.now()
         guard = Guard()
+        if self._doors:  # it was stopped; come back where clients look for it
+            self._listen = tuple(self.addresses)
+            self._doors.clear()
         try:
             for number, listen in enumerate(self._listen, 1):
                 factory = partial(Connection, self._floor, self._is_plain, self._connections, number)

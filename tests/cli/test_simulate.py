@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,16 @@ def test_it_says_where_it_listens_serves_and_ends_with_nought(tmp_path: Path, nu
     assert (entry["token"], entry["reason"], entry["payload"]) == ("00ff", "Unregistered", '{"aps":{}}')
 
 
+def test_it_may_listen_in_several_places(tmp_path: Path) -> None:
+    options = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--cert-dir", str(tmp_path)]
+    with simulate(*options) as (_, line, port):
+        first, second = line.removeprefix("listening on ").split(",")[0].split()
+        assert second == f"127.0.0.1:{port}"
+        for address in (first, second):
+            host, _, number = address.rpartition(":")
+            socket.create_connection((host, int(number)), 5).close()
+
+
 def test_a_bad_fault_file_is_status_one_and_one_line_a_problem(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("seed: x\nrule: []\n")
     options = ["--cert-dir", str(tmp_path / "c"), "--faults", str(tmp_path / "f.yaml")]
@@ -88,5 +99,11 @@ def test_wrong_usage_is_status_two() -> None:
 
 def test_help_has_an_example_and_the_fault_files_format() -> None:
     said = CliRunner().invoke(command, ["--help"]).output
-    for word in ("Example:", "momentum-push simulate --listen", "hang_before_settings", "probability"):
+    for word in (
+        "Example:",
+        "momentum-push simulate --listen",
+        "hang_before_settings",
+        "probability",
+        "shut_listener",
+    ):
         assert word in said

@@ -6,6 +6,8 @@ pair.answer(one)                # (status, body) or None
 pair.tick(0.5)                  # lets half a second pass for delays
 """
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -181,3 +183,73 @@ class Pair:
                 self._answers[event.stream_id] = headers, body + event.data
             elif isinstance(event, events.RemoteSettingsChanged):
                 self.limits += [c.new_value for s, c in event.changed_settings.items() if s == 3]
+
+
+class Talk:
+    """h2's client side on a stream of asyncio's, one request after another.
+
+    talk = Talk(reader, writer, key.bearer())
+    await talk.status(token)
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authorization: str
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        self._authorization = authorization
+        self._statuses: dict[int, int] = {}
+        self._client = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._client.initiate_connection()
+        self._flush()
+
+    def write(self, token: str, body: bytes = b'{"aps":{}}') -> int:
+        """Write a request; return its stream."""
+        stream = self._client.get_next_available_stream_id()
+        fields = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", f"/3/device/{token}"),
+            ("apns-topic", "com.example.news"),
+            ("authorization", self._authorization),
+        ]
+        self._client.send_headers(stream, fields)
+        self._client.send_data(stream, body, end_stream=True)
+        self._flush()
+        return stream
+
+    async def answer(self, stream: int, deadline_s: float = 5.0) -> int:
+        """Return the status of a stream's answer; ConnectionError when the connection ends before."""
+        async with asyncio.timeout(deadline_s):
+            while stream not in self._statuses:
+                await self._read()
+        return self._statuses[stream]
+
+    async def status(self, token: str) -> int:
+        return await self.answer(self.write(token))
+
+    async def read_all(self, deadline_s: float = 5.0) -> bool:
+        """Read to the end; whether it came."""
+        async with asyncio.timeout(deadline_s):
+            try:
+                while True:
+                    await self._read()
+            except ConnectionError:
+                return True
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            await asyncio.wait_for(self._writer.wait_closed(), 5)
+
+    async def _read(self) -> None:
+        data = await self._reader.read(65_536)
+        if not data:
+            raise ConnectionError("the simulator has closed")
+        for event in self._client.receive_data(data):
+            if isinstance(event, events.ResponseReceived) and event.stream_id is not None:
+                self._statuses[event.stream_id] = int(dict(event.headers or ())[":status"])
+        self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write(self._client.data_to_send())
