@@ -20,7 +20,7 @@ from typing import Protocol
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.delivery.verdict import Verdict
+from momentum_push.delivery.verdict import BLACKHOLED, Verdict
 from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
 from momentum_push.meters import Meters
@@ -33,7 +33,7 @@ _RETRY_LOG_S = 1.0
 MAX_LABEL = 80
 """Characters of a metric's label; a peer must not fill the exposition with inventions of its own."""
 
-_FINALS = frozenset({EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED})
+_FINALS = frozenset({EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, BLACKHOLED})
 
 log = structlog.get_logger()
 
