@@ -176,9 +176,9 @@ class Daemon:
         config = load(self.config.path)
         self._refuse_errors(validate(config, self.clock))
         reasons = read_reasons(config)
+        self.records.retry()  # files that owe records cannot be let go of, nor opened anew in mid-line
         records = build_loggers(config)
         try:
-            self.records.retry()  # files that owe records cannot be let go of
             await self.doors.reload(config)
         except BaseException:
             records.close()

@@ -45,17 +45,17 @@ def _status(
     key, labels = queue.key, (queue.key.domain, queue.key.binding)
     active, delayed = queue.sizes(now)
     oldest = queue.oldest()
-    in_flight = pool.in_flight if pool is not None else 0
+    in_flight, unsettled = (pool.in_flight, pool.unsettled) if pool is not None else (0, 0)
     return QueueStatus(
         binding_group=key.binding_group,
         binding=key.binding,
         domain=key.domain,
-        active=active + in_flight,
+        active=active + unsettled,
         delayed=delayed,
         oldest_age_s=0.0 if oldest is None else max(0.0, now - oldest),
         connections=_states(pool),
         streams_in_flight=in_flight,
-        resident=queue.active + queue.delayed + in_flight,
+        resident=queue.active + queue.delayed + unsettled,
         receptions=queue.receptions,
         deliveries=meters.deliveries[labels],
         permfails=permfails[labels],

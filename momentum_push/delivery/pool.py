@@ -104,6 +104,11 @@ class Pool:
         return sum(connection.in_flight for connection in self.connections)
 
     @property
+    def unsettled(self) -> int:
+        """Messages in memory that are not in the queue: sent, or answered and not yet recorded."""
+        return self.in_flight + self._services.settler.unrecorded(self.queue.key)
+
+    @property
     def opening(self) -> int:
         """Connections that are being made."""
         return len(self._opening)

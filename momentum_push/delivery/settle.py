@@ -91,6 +91,10 @@ class Settler:
         """Whether a log refuses to be written; nothing should be sent until it does not."""
         return bool(self._unrecorded)
 
+    def unrecorded(self, key: QueueKey) -> int:
+        """Messages of a queue whose records a log has not taken yet: they are still in memory and on disk."""
+        return sum(len(verdict.left) for queue, verdict in self._unrecorded if queue == key)
+
     def settle(self, key: QueueKey, verdict: Verdict) -> None:
         """Record a verdict and take its messages out of their lists."""
         if not verdict.dispositions:
