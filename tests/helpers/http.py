@@ -57,9 +57,7 @@ OPTIONS: dict[str, Any] = {
 class FakeListen:
     """A `listen` stanza without a configuration."""
 
-    def __init__(
-        self, peers: tuple[str, ...] | None = None, address: str = "fake:0", **options: Any
-    ) -> None:
+    def __init__(self, peers: tuple[str, ...] | None = None, address: str = "fake:0", **options: Any) -> None:
         self.address = address
         self.options = OPTIONS | options
         self.peers = peers
@@ -219,6 +217,7 @@ async def http_door(
         meters=meters,
         records=records,
         clock=clock,
+        next_batch=lambda: hex_id(next(numbers)),
         passwords=PasswordFiles(),
         body_budget=body_budget,
     )
