@@ -79,3 +79,30 @@ def test_header_fields_must_keep_to_rfc_9113(fields: list[tuple[str, str]], is_g
     names, values = zip(*((name.encode(), value.encode()) for name, value in fields), strict=True)
     for _ in range(2):
         assert (http2.check_fields(names, values) == "") is is_good
+
+
+def test_each_acknowledgement_is_for_the_next_of_the_settings() -> None:
+    """h2 alone would take the first one for everything that is outstanding."""
+    server, acknowledged = http2.ServerSide(), b"\x00\x00\x00\x04\x01\x00\x00\x00\x00"
+    server.receive_data(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+    seen = []
+    for values in ({3: 7}, {4: 100, 5: 20_000}, {4: 300}):
+        server.tell(values)
+    for _ in range(4):
+        server.receive_data(acknowledged)
+        seen.append((server.local_settings.initial_window_size, server.max_inbound_frame_size))
+    assert seen == [(65_535, 16_384), (100, 20_000), (300, 20_000), (300, 20_000)]
+
+
+def test_what_is_owed_is_given_back_once_it_makes_a_step() -> None:
+    server = http2.ServerSide()
+    server.step_windows(1000)
+    given = []
+    for size in (400, 599, 1, 2500, 0, 999):
+        server.consume(1, size)
+        frames = server.data_to_send()
+        given.append(parsed(frames).window_increment if frames else 0)
+    assert given == [0, 0, 1000, 2500, 0, 0]
+    server.withhold_windows()
+    server.consume(1, 5000)
+    assert server.data_to_send() == b""
