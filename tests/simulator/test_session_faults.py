@@ -45,6 +45,8 @@ def of(pair: Pair, kind: type[Frame]) -> list[Any]:
 def test_the_limit_flaps_with_rejections(key: Key) -> None:
     """Falls to 1 after a rejection, rises after an acceptance (apns.md 6.1); a 410 is no error (4.3)."""
     pair = ready(key, "streams: {after_rejection: 1}\ndevices: [{token: dd, state: dead, since: 5}]")
+    assert pair.answer(pair.push("dd"))
+    assert pair.limits == [1, 1000]
     seen = [pair.answer(pair.push(token)) for token in ("xx", "xx", "dd", "00", "00", "xx", "00")]
     assert [answer and answer[0] for answer in seen] == [400, 400, 410, 200, 200, 400, 200]
     assert pair.limits == [1, 1000, 1, 1000, 1, 1000]
@@ -172,6 +174,17 @@ def test_other_settings_change_in_mid_flight(key: Key) -> None:
     assert pair.row.violation == ""
 
 
+def test_other_settings_do_not_change_what_counts_as_a_breach(key: Key) -> None:
+    faults = rule("{limit: 2, settings: {MAX_HEADER_LIST_SIZE: 9000}}")
+    pair = ready(key, faults)
+    pair.push("55")
+    pair.disobey(10)
+    for _ in range(4):
+        pair.open(body=None)
+    pair.feed()
+    assert (pair.row.refused_streams, pair.row.limit_breaches) == (2, 2)
+
+
 # Windows
 
 
@@ -285,6 +298,9 @@ def test_padding_keeps_to_the_clients_window(key: Key) -> None:
     pair.feed()
     stream = pair.push("55")
     assert (pair.headers(stream)[":status"], pair.body(stream)) == ("500", b"")
+    pair.client.increment_flow_control_window(50, stream)
+    pair.feed()
+    assert pair.body(stream) == b""
     pair.client.increment_flow_control_window(500, stream)
     pair.feed()
     assert pair.answer(stream) == (500, {"reason": "InternalServerError"})
@@ -329,8 +345,9 @@ def test_held_answers_come_after_a_tenth_of_a_second_at_the_latest(key: Key) -> 
     assert pair.answer(first) == OK
     full = [pair.push("55") for _ in range(8)]
     assert all(pair.answer(stream) == OK for stream in full)
+    pair.tick(0.06)
     late = pair.push("55")
-    pair.tick(0.05)
+    pair.tick(0.05)  # the tenth of a second of those before is over, not its own
     assert pair.answer(late) is None
     pair.tick(0.06)
     assert pair.answer(late) == OK
