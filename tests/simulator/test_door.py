@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import shutil
 import socket
 import ssl
@@ -10,9 +11,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 import uvloop
 
-from momentum_push.simulator import Simulator, VirtualTime, parse_faults
+from momentum_push.simulator import Simulator, VirtualTime, door, parse_faults
 from momentum_push.simulator.door import Guard
 from tests.helpers.apns import Key, client_context, provider_key, running_simulator, until
 from tests.helpers.apns_client import START, Talk
@@ -184,6 +186,35 @@ def test_too_many_connects_a_minute_are_an_attack(tmp_path: Path) -> None:
                 await talk.close()
 
     asyncio.run(scene())
+
+
+class OutOfDescriptors(socket.socket):
+    """A listening socket that cannot take anybody in, for a while."""
+
+    failures = 1
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return super().accept()
+
+
+def test_out_of_descriptors_a_listener_rests_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_PAUSE_S", 0.02)
+    monkeypatch.setattr(socket, "socket", OutOfDescriptors)
+
+    async def scene() -> None:
+        async with scenery(tmp_path, "") as (simulator, key, _):
+            talk = await connect(tmp_path, simulator, key)
+            assert await talk.status("00") == 200
+            await talk.close()
+
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(scene())
+    assert [each["event"] for each in logs].count("simulator_accept_failed") == 1
 
 
 # Several addresses

@@ -174,6 +174,18 @@ def test_other_settings_change_in_mid_flight(key: Key) -> None:
     assert pair.row.violation == ""
 
 
+def test_a_first_window_that_grows_counts_for_streams_that_are_open(key: Key) -> None:
+    """RFC 9113 6.9.2."""
+    faults = rule("{settings: {INITIAL_WINDOW_SIZE: 5000}}", more="window: {initial: 100}")
+    pair = ready(key, faults)
+    stream = pair.push("66", body=None)
+    pair.push("55")
+    assert pair.client.local_flow_control_window(stream) == 5000
+    pair.client.send_data(stream, b"x" * 4000, end_stream=True)
+    pair.feed()
+    assert (pair.answer(stream), pair.row.violation) == (OK, "")
+
+
 def test_other_settings_do_not_change_what_counts_as_a_breach(key: Key) -> None:
     faults = rule("{limit: 2, settings: {MAX_HEADER_LIST_SIZE: 9000}}")
     pair = ready(key, faults)
