@@ -51,6 +51,12 @@ def test_connects_above_the_threshold_are_refused_for_a_time_and_then_not() -> N
     assert guard.admits(103.5, 3, 100.0)
 
 
+def test_after_its_time_a_refusal_is_forgotten_with_what_led_to_it() -> None:
+    guard = Guard()
+    seen = [guard.admits(float(second), 3, 10.0) for second in range(16)]
+    assert seen == [True] * 3 + [False] * 10 + [True] * 3
+
+
 def test_slow_connects_are_never_too_many() -> None:
     guard = Guard()
     assert all(guard.admits(second * 21.0, 3, 100.0) for second in range(100))
@@ -140,6 +146,8 @@ def test_a_shut_listener_is_not_there_until_it_is_again(tmp_path: Path) -> None:
         faults = "rules: [{match: {connection: 2}, do: {shut_listener: 30}}]"
         async with scenery(tmp_path, faults) as (simulator, key, time):
             talk, port = await connect(tmp_path, simulator, key), simulator.port
+            slips: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda loop, slip: slips.append(slip))
             with pytest.raises(ConnectionResetError):
                 await connect(tmp_path, simulator, key)
             for _ in range(3):
@@ -150,7 +158,7 @@ def test_a_shut_listener_is_not_there_until_it_is_again(tmp_path: Path) -> None:
             time.advance(30)
             again = await connect(tmp_path, simulator, key)
             assert await again.status("00") == 200
-            assert (simulator.port, simulator.is_listening) == (port, [True])
+            assert (simulator.port, simulator.is_listening, slips) == (port, [True], [])
             await talk.close()
             await again.close()
 
@@ -358,6 +366,18 @@ def test_an_hour_of_token_life_on_a_real_socket_takes_no_time(tmp_path: Path) ->
 
     for runner in (asyncio.run, uvloop.run):
         runner(scene())
+
+
+def test_apples_clock_goes_wrong_while_it_runs(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with scenery(tmp_path, "") as (simulator, key, _):
+            talk = await connect(tmp_path, simulator, key)
+            assert await talk.status("00") == 200
+            simulator.use_faults(parse_faults("clock_offset: 3600"))
+            assert await talk.status("00") == 403
+            await talk.close()
+
+    asyncio.run(scene())
 
 
 # Clients that nobody here wrote
