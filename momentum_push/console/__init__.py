@@ -4,6 +4,3 @@ Nothing lives here yet; `control_listener` loads with a warning. What comes: the
 word the answers (pure), the server on a Unix or TCP socket, and the client. It will look in from the
 side: the daemon gives it snapshots and takes commands, it imports no room that works.
 """
-
-__all__: list[str] = []
-"""Nothing is open yet."""

@@ -4,6 +4,3 @@ Nothing lives here yet; `scriptlet` loads with a warning. What comes: the hooks 
 loaders for Lua and Python, and the objects that a script sees. Intake and delivery will call it with
 lists; a hook that nobody registered costs nothing.
 """
-
-__all__: list[str] = []
-"""Nothing is open yet."""
