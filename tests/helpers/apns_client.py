@@ -21,6 +21,7 @@ from hyperframe.frame import Frame, GoAwayFrame
 from momentum_push.simulator.certificates import ProviderCertificate
 from momentum_push.simulator.devices import Devices
 from momentum_push.simulator.faults import Closing, Faults
+from momentum_push.simulator.faults_file import parse_faults
 from momentum_push.simulator.floor import Floor
 from momentum_push.simulator.ledger import Ledger
 from momentum_push.simulator.picker import FaultPicker
@@ -253,3 +254,25 @@ class Talk:
 
     def _flush(self) -> None:
         self._writer.write(self._client.data_to_send())
+
+
+OK = (200, {})
+
+
+def rule(do: str, match: str = "{token: '55'}", when: str = "request", more: str = "") -> Faults:
+    """A fault file of one rule, by the name of f."""
+    return parse_faults(f"{more}\nrules:\n  - {{name: f, when: {when}, match: {match}, do: {do}}}\n")
+
+
+def ready(key: Key, faults: Faults | str, **options: Any) -> Pair:
+    """A pair whose first push was accepted (token 00), a minute ago, so that all streams are open to it."""
+    pair = Pair(key, parse_faults(faults) if isinstance(faults, str) else faults, **options)
+    stream = pair.push("00")
+    pair.tick(60)
+    assert pair.answer(stream) == OK
+    return pair
+
+
+def of(pair: Pair, kind: type[Frame]) -> list[Any]:
+    """The frames of a kind that came."""
+    return [frame for frame in pair.frames if isinstance(frame, kind)]
