@@ -40,7 +40,7 @@ DEFAULT_WINDOW = 65535
 MAX_WINDOW = 2**31 - 1
 NO_LIMIT = 2**31
 
-MAX_BLOCK = 16384
+MAX_BLOCK = 32768
 """Bytes of an answer's header block, packed or unpacked; APNs sends two hundred."""
 MAX_PIECES = 32
 MAX_IDLE_FRAMES = 10_000
