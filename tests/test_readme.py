@@ -15,9 +15,9 @@ ROWS = {
     for match in re.finditer(r"^\| `([a-z_]+)` \|[^\n]*\n", TEXT, re.MULTILINE)
 }
 
-ADDED = """apn_topic apn_topics apn_auth_key apn_key_id apn_team_id apn_push_type apn_priority apn_strict_payload
-max_streams_per_connection max_connects_per_minute apn_unknown_outcome apn_ping_interval apn_push_types
-apn_reasons_file allow_insecure_tls drain_timeout log_device_tokens"""
+ADDED = """apn_topic apn_topics apn_auth_key apn_key_id apn_team_id apn_push_type apn_priority
+apn_strict_payload max_streams_per_connection max_connects_per_minute apn_unknown_outcome
+apn_ping_interval apn_push_types apn_reasons_file allow_insecure_tls drain_timeout log_device_tokens"""
 
 
 def default_of(row: Option) -> str:

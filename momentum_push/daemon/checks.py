@@ -28,7 +28,6 @@ _UNSERVED = {
     "max_resident_bytes": "memory is bounded by max_resident_messages",
     "scope_max_outbound_connections": "use max_outbound_connections",
     "server_max_outbound_connections": "use max_outbound_connections",
-    "blackhole": "messages for this scope are delivered; use suspend_delivery until it is served",
     "proxy": "connections are made directly; remove it where that is not wanted",
     "receivers": "the doors run inside the core; set it to 0",
 }

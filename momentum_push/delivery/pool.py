@@ -30,10 +30,10 @@ from momentum_push.clock import Clock
 from momentum_push.delivery.apns.connection import Connection, ConnectionState
 from momentum_push.delivery.plan import backoff, share, wants_connection
 from momentum_push.delivery.resolver import Resolver
-from momentum_push.delivery.settings import PoolSettings
+from momentum_push.delivery.settings import Limit, PoolSettings
 from momentum_push.delivery.settle import Settler
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
-from momentum_push.delivery.verdict import Judge, Peer, Verdict, accuse, expire, outage
+from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, outage
 from momentum_push.errors import ConnectError
 from momentum_push.message import Disposition, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, ReasonTable
@@ -170,6 +170,9 @@ class Pool:
         now = self._services.clock.now()
         if self._is_closed_for_now() or not self.queue.has_due(now):
             return
+        if self.settings.is_blackholed:
+            self._discard(now)
+            return
         allowance = self._allowance(now)
         if allowance <= 0:
             return
@@ -182,6 +185,12 @@ class Pool:
         else:
             self._grow(now)
 
+    def _discard(self, now: float) -> None:
+        """Fail what is due without an attempt, a turn's worth at a time."""
+        messages = self.queue.take(TURN, now)
+        self._settle(Verdict([expire(message, BLACKHOLED, now) for message in messages], done=messages))
+        self._services.queues.look(self.queue)
+
     def _is_closed_for_now(self) -> bool:
         return self._is_stopping or self.settings.is_suspended or self._services.settler.is_blocked
 
@@ -189,7 +198,7 @@ class Pool:
         """Return how many messages may go out in this turn."""
         if self.is_suspended:
             return 1 if self.in_flight == 0 else 0
-        throttle = self._throttle()
+        throttle = self._bucket(self.settings.throttle)
         if throttle is None:
             return TURN
         monotonic = self._services.clock.monotonic()
@@ -202,8 +211,7 @@ class Pool:
         """Look again after `seconds`, or after what a wall clock can tell from now."""
         self._services.queues.wake_at(self.queue.key, now + max(seconds, SHORTEST_WAIT_S))
 
-    def _throttle(self) -> Throttle | None:
-        limit = self.settings.throttle
+    def _bucket(self, limit: Limit | None) -> Throttle | None:
         if limit is None:
             return None
         monotonic = self._services.clock.monotonic()
@@ -222,7 +230,7 @@ class Pool:
             if taken < len(fit):
                 self.queue.put_back(fit[taken:])
             sent += taken
-        throttle = self._throttle()
+        throttle = self._bucket(self.settings.throttle)
         if throttle is not None:
             throttle.spend(sent)
         return sent, gone
@@ -272,11 +280,14 @@ class Pool:
         if not wants_connection(1, free, total, len(self._opening), most):
             return
         monotonic = self._services.clock.monotonic()
-        ready = max(self._next_connect, self._connects.ready_at(monotonic))
+        shared = self._bucket(self.settings.connect_throttle)
+        buckets = [self._connects] if shared is None else [self._connects, shared]
+        ready = max(self._next_connect, *(bucket.ready_at(monotonic) for bucket in buckets))
         if ready > monotonic:
             self._come_back(now, ready - monotonic)
             return
-        self._connects.spend(1)
+        for bucket in buckets:
+            bucket.spend(1)
         task = asyncio.get_running_loop().create_task(self._open())
         self._opening.add(task)
         task.add_done_callback(self._opened)

@@ -75,6 +75,9 @@ class PoolSettings:
     max_connections: int = 32
     max_connects_per_minute: int = 120
     throttle: Limit | None = None
+    connect_throttle: Limit | None = None
+    is_blackholed: bool = False
+    """Everything is failed without an attempt (momentum.md 6.5)."""
     drops_unknown: bool = False
     is_suspended: bool = False
 
@@ -139,7 +142,9 @@ class SettingsReader:
             default_topic=text_of(scope, "apn_topic") or credential.default_topic,
             max_connections=_limit(scope["max_outbound_connections"]),
             max_connects_per_minute=scope["max_connects_per_minute"] or _NO_LIMIT,
-            throttle=self._throttle(key),
+            throttle=self._throttle("outbound_throttle_messages", key),
+            connect_throttle=self._throttle("outbound_throttle_connections", key),
+            is_blackholed=scope["blackhole"] != "false",
             drops_unknown=scope["apn_unknown_outcome"] == "drop",
             is_suspended=scope["suspend_delivery"],
         )
@@ -186,12 +191,12 @@ class SettingsReader:
             self._problems[key] = problems + more
         return *self._trusted[key], self._problems[key]
 
-    def _throttle(self, key: QueueKey) -> Limit | None:
-        found = self._config.throttle("outbound_throttle_messages", *key)
+    def _throttle(self, option: str, key: QueueKey) -> Limit | None:
+        found = self._config.throttle(option, *key)
         if found is None:
             return None
         identity, rate = found
-        return Limit(identity, rate.count, float(rate.seconds))
+        return Limit(f"{option} of {identity}", rate.count, float(rate.seconds))
 
 
 def _trust_key(scope: Scope) -> tuple[str, ...]:

@@ -20,15 +20,20 @@ from typing import Protocol
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.delivery.verdict import Verdict
+from momentum_push.delivery.verdict import BLACKHOLED, Verdict
 from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
 from momentum_push.meters import Meters
-from momentum_push.queues import QueueManager
+from momentum_push.queues import EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, QueueManager
 
 __all__ = ["RecordSink", "SettleSink", "Settler"]
 
 _RETRY_LOG_S = 1.0
+
+MAX_LABEL = 80
+"""Characters of a metric's label; a peer must not fill the exposition with inventions of its own."""
+
+_FINALS = frozenset({EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, BLACKHOLED})
 
 log = structlog.get_logger()
 
@@ -159,8 +164,15 @@ class Settler:
                 waited.observe(max(0.0, item.at - item.message.part.received_at))
             else:
                 meter = self._meters.tempfails if item.kind is Kind.TEMPFAIL else self._meters.permfails
-                meter[*labels, item.reason] += 1
+                meter[*labels, _label(item)] += 1
         self._meters.deliveries[labels] += delivered
+
+
+def _label(item: Disposition) -> str:
+    """Return the metric's `reason`: Apple's word, or one of ours; never the text of a lost connection."""
+    if item.http_status or item.reason in _FINALS:
+        return item.reason[:MAX_LABEL]
+    return "NoAnswer"
 
 
 def _leave(messages: Sequence[Message]) -> list[Home]:

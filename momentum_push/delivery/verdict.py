@@ -25,10 +25,12 @@ from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
 from momentum_push.queues import FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
-__all__ = ["MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "accuse", "expire", "outage"]
+__all__ = ["BLACKHOLED", "MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "accuse", "expire", "outage"]
 
 MAX_RETURNS = 5
 """Times in a row that a message may come back untried before that counts as a failure."""
+
+BLACKHOLED = "551 5.7.1 [internal] recipient blackholed"
 
 NO_ANSWER = 255
 """`DLV_Response_Status` where Apple said nothing (momentum.md 7.5)."""

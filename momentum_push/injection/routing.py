@@ -54,7 +54,10 @@ class Routing:
     def _resolve(self, binding: str, domain: str) -> Route | Refusal:
         if not self._config.is_apn(domain):
             return Refusal("UnknownDomain", f'domain "{domain[:255]}" is not delivered to APNs here')
-        key = QueueKey(self._config.group_of(binding) or DEFAULT, binding, domain)
+        group = self._config.group_of(binding) or DEFAULT
+        if self._config.outbound(group, binding, domain)["blackhole"] == "inline":
+            return Refusal("RecipientBlackholed", "recipient blackholed")
+        key = QueueKey(group, binding, domain)
         route = (key, self._rules_for(key))
         if len(self._routes) < _MAX_REMEMBERED:
             self._routes[binding, domain] = route

@@ -45,6 +45,7 @@ _CODES = {
     "BadDeviceToken": "553 5.1.3",
     "MissingDeviceToken": "553 5.1.3",
     "PayloadTooLarge": "552 5.3.4",
+    "RecipientBlackholed": "551 5.7.1",
 }
 
 TOO_LARGE = "552 5.3.4 message size limit exceeded"

@@ -83,7 +83,6 @@ def test_problems_come_sorted_by_place_and_once(tmp_path: Path) -> None:
     ("extra", "domain", "option"),
     [
         ("receivers = 2", "", "receivers"),
-        ("", 'blackhole = "true"', "blackhole"),
         ("", 'proxy = "http://proxy.test:3128"', "proxy"),
     ],
 )

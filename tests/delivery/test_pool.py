@@ -126,6 +126,30 @@ def test_a_throttle_lets_through_what_it_says() -> None:
     play(scene, throttle=Limit("domain x", 10, 1.0))
 
 
+def test_a_throttle_of_connections_lets_through_what_it_says() -> None:
+    async def scene(world: World) -> None:
+        await world.put(30)
+        world.connections[0].answer()
+        await turns()
+        dials = world.dials
+        assert dials <= 2
+        await world.advance(120)
+        assert dials < world.dials <= dials + 2
+
+    play(scene, room=1, connect_throttle=Limit("connections of x", 2, 120.0))
+
+
+def test_blackhole_fails_everything_without_a_connection() -> None:
+    async def scene(world: World) -> None:
+        await world.put(1000)
+        await turns(50)
+        assert (world.dials, world.queues.resident) == (0, 0)
+        assert {item.reason for item in world.log.written} == {"551 5.7.1 [internal] recipient blackholed"}
+        assert len(world.log.written) == 1000
+
+    play(scene, is_blackholed=True)
+
+
 def test_suspend_delivery_sends_nothing_until_it_is_lifted() -> None:
     async def scene(world: World) -> None:
         await world.put(5)

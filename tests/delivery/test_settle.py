@@ -13,7 +13,7 @@ from momentum_push.delivery import settle
 from momentum_push.delivery.settle import Settler
 from momentum_push.delivery.verdict import Judge, Peer, Verdict
 from momentum_push.errors import SpoolError
-from momentum_push.message import MAX_LIST, Home, Message, MessageList
+from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList
 from momentum_push.meters import Meters
 from momentum_push.queues import QueueManager, RetryPolicy
 from tests.helpers.delivery import TABLE, Log, left, outcome, turns
@@ -162,6 +162,20 @@ def test_meters_count_what_was_recorded() -> None:
         assert bench.meters.permfails == {(*labels, "Unregistered"): 2}
         assert bench.meters.tempfails == {(*labels, "ServiceUnavailable"): 1}
         assert bench.meters.queue_seconds[labels].count == 3
+
+    asyncio.run(scenario())
+
+
+def test_the_text_of_a_lost_connection_is_no_label_of_a_metric() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        (message,) = bench.put(1)
+        lost = Disposition(
+            Kind.TEMPFAIL, message, NOW, 1, status=255, reason="connection lost: [Errno 104] …"
+        )
+        bench.settler.settle(QUEUE, Verdict([lost], done=[message]))
+        await bench.settler.flush()
+        assert bench.meters.tempfails == {(QUEUE.domain, QUEUE.binding, "NoAnswer"): 1}
 
     asyncio.run(scenario())
 

@@ -57,9 +57,7 @@ OPTIONS: dict[str, Any] = {
 class FakeListen:
     """A `listen` stanza without a configuration."""
 
-    def __init__(
-        self, peers: tuple[str, ...] | None = None, address: str = "fake:0", **options: Any
-    ) -> None:
+    def __init__(self, peers: tuple[str, ...] | None = None, address: str = "fake:0", **options: Any) -> None:
         self.address = address
         self.options = OPTIONS | options
         self.peers = peers

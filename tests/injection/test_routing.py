@@ -103,3 +103,14 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ways.route(None, f"d{number}.many")
     ways.route(None, f"d{limit + 5}.many")
     assert len(asked) == limit + 11
+
+
+@pytest.mark.parametrize(("blackhole", "is_refused"), [("true", True), ("internal", False), ("false", False)])
+def test_an_inline_blackhole_refuses_at_the_door(blackhole: str, is_refused: bool) -> None:
+    """momentum.md 6.5: inline fails at RCPT TO, internal accepts and fails later."""
+    conf = CONF.replace(
+        '{ delivery_method = "apn" }', f'{{ delivery_method = "apn" blackhole = "{blackhole}" }}', 1
+    )
+    route = Routing(config(conf.replace("{SUSPEND}", "false")), lambda key: Rules()).route(None, NEWS)
+    assert isinstance(route, Refusal) is is_refused
+    assert not is_refused or route == Refusal("RecipientBlackholed", "recipient blackholed")
