@@ -120,31 +120,28 @@ def test_a_new_provider_token_takes_one_entry_and_the_oldest_make_room() -> None
     assert len(blocks[0]) == len(blocks[1]) < 160
 
 
-_STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("resize"), st.sampled_from([0, 1, 40, 100, 300, 1000, 4095, 4096, 65536])),
-        st.tuples(st.just("send"), st.integers(0, 10**6)),
-    ),
-    max_size=60,
-)
+PARTS = [part(push_type=kind, collapse_id=own) for kind in ("alert", "voip") for own in ("", "c" * 64)]
+SIZES = st.one_of(st.sampled_from([0, 1, 100, 300, 4095, 4096, 65536]), st.integers(30, 900))
+SEND = st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 1), st.sampled_from([1, 32, 58, 256]))
 
 
-@given(steps=_STEPS)
+@given(steps=st.lists(st.one_of(SEND, SEND, SEND, SIZES), max_size=60), is_varied=st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_every_block_reads_as_it_was_meant_whatever_the_table_has_become(
-    steps: list[tuple[str, int]],
+    steps: list[int | tuple[int, int, int, int]], is_varied: bool
 ) -> None:
     pair = Pair("api.push.apple.com")
-    parts = [part(push_type=kind, collapse_id=own) for kind in ("alert", "voip") for own in ("", "c" * 64)]
-    for what, number in steps:
-        if what == "resize":
-            pair.resize(number)
+    for number, step in enumerate(steps, 1):
+        if isinstance(step, int):
+            pair.resize(step)
             continue
-        token = "ab" * (1 + number % 130)
-        sent = message(number + 1, part=parts[number % 4], token=token)
-        topic, bearer = "t" * (number % 50), b"bearer %d" % (number % 7)
+        place, topic_number, bearer_number, octets = step
+        sent = message(number, part=PARTS[place], token="ab" * octets)
+        topic, bearer = "t" * 30 * topic_number, b"bearer %d" % bearer_number
+        if is_varied:
+            topic += str(number)
         fields = dict(pair.fields(sent, topic, bearer))
-        assert fields[b":path"] == b"/3/device/" + token.encode()
+        assert fields[b":path"] == b"/3/device/" + sent.token.encode()
         assert fields.get(b"apns-topic", b"") == topic.encode()
         assert fields[b"authorization"] == bearer
         assert fields[b"apns-push-type"] == sent.part.push_type.encode()
@@ -152,3 +149,28 @@ def test_every_block_reads_as_it_was_meant_whatever_the_table_has_become(
         assert fields[b"apns-id"] == sent.apns_id.encode()
         assert pair.table == list(pair.writer._encoder._entries)
         assert pair.decoder.header_table._current_size == pair.writer._encoder.size
+
+
+def test_the_same_part_under_another_topic_or_provider_token_is_another_block() -> None:
+    pair, shared = Pair(), part()
+    for _ in range(3):
+        for topic, bearer in (("t", b"bearer x"), ("u", b"bearer x"), ("u", b"bearer y")):
+            fields = dict(pair.fields(message(part=shared), topic, bearer))
+            assert (fields[b"apns-topic"], fields[b"authorization"]) == (topic.encode(), bearer)
+
+
+def test_a_table_that_shrinks_between_two_messages_of_a_part_is_no_longer_pointed_into() -> None:
+    pair, shared = Pair(), part()
+    for size in (4096, 200, 4096, 0, 4096):
+        pair.resize(size)
+        for number in range(4):
+            sent = message(number, part=shared)
+            assert dict(pair.fields(sent, "t", b"bearer x"))[b"apns-id"] == sent.apns_id.encode()
+
+
+def test_a_connection_of_a_thousand_topics_keeps_bytes_for_few_of_them() -> None:
+    pair, shared = Pair(), part()
+    pair.resize(0)
+    for number in range(1000):
+        assert dict(pair.fields(message(part=shared), f"t{number}", b""))[b"apns-topic"] == b"t%d" % number
+    assert len(pair.writer._kept) <= 256

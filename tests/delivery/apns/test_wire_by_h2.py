@@ -26,11 +26,12 @@ PARTS = [
         ("alert", 1, "ferry 7", 2**40),
     )
 ]
-SIZES = [0, 1, 100, 4096, 16_384, 16_385, 40_000]
+SIZES = [0, 1, 100, 300, 20, 40, 4096, 16_384, 16_385, 33_000, 7]
 NUMBER = st.integers(0, 1000)
 STEP = st.one_of(
     st.tuples(st.just("send"), st.integers(1, 12)),
     st.tuples(st.just("answer"), NUMBER),
+    st.tuples(st.just("all"), NUMBER),
     st.tuples(st.just("refuse"), NUMBER),
     st.tuples(st.just("break"), NUMBER),
     st.tuples(st.just("table"), st.sampled_from([0, 50, 200, 4096, 65536])),
@@ -78,6 +79,10 @@ class Story:
         elif what == "ping":
             self.peer.h2.ping(b"12345678")
             self.wire.ping(0.0)
+        elif what == "all":
+            for stream_id in sorted(self.peer.open):
+                self.answer("answer", stream_id, number)
+                self.send(1)
         elif self.peer.open:
             waiting = sorted(self.peer.open)
             self.answer(what, waiting[number % len(waiting)], number)
