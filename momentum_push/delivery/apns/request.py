@@ -48,12 +48,13 @@ class RequestWriter:
         self._version = -1  # of the table, for all that is kept below
         self._head = b""
         self._heads: dict[int, bytes] = {}  # by the token's length
-        self._kept: dict[Constants, bytes] = {}
+        self._kept: dict[Constants, tuple[bytes, int]] = {}  # and the size of their names and values
+        self._names: dict[bytes, bytes] = {}  # of fields that are never indexed
         self._part: Part | None = None  # these three: what the tail was made for
         self._topic = ""
         self._authorization = b""
         self._tail = b""
-        self._base_size = 0
+        self._size = 0  # of a block's names and values, token and apns-id aside
 
     def resize(self, allowed: int) -> None:
         """Obey the peer's SETTINGS_HEADER_TABLE_SIZE."""
@@ -77,33 +78,31 @@ class RequestWriter:
         token, apns_id = message.token.encode(), message.apns_id.encode()
         head = self._heads.get(len(token)) or self._make_head(len(token))
         block = b"".join((head, token, self._tail, _LENGTHS[len(apns_id)], apns_id))
-        return block, self._base_size + len(token) + len(apns_id)
+        return block, self._size + len(token) + len(apns_id)
 
     def _begin(self, message: Message, topic: str, authorization: bytes) -> tuple[bytes, int]:
         """Make the pieces for another part; where that moves the table, a whole block for once."""
-        encoder, part, apns_id = self._encoder, message.part, message.apns_id.encode()
+        encoder, part = self._encoder, message.part
         if self._version != encoder.version:
-            self._heads.clear()
-            self._kept.clear()
-            self._version = encoder.version
-            self._head = self._write_head()
-        token = message.token.encode()
-        head = self._make_head(len(token))
-        tail = self._write_tail(part, topic, authorization)
-        written = encoder.passing(b"apns-id", apns_id)
-        self._base_size = _size_of(part, topic, authorization) + len(self._authority)
+            self._forget()
+        token, apns_id = message.token.encode(), message.apns_id.encode()
+        head = self._heads.get(len(token)) or self._make_head(len(token))
+        tail, self._size = self._write_tail(part, topic, authorization)
+        written = self._passing(b"apns-id", apns_id)
         if self._version == encoder.version:
-            self._tail = tail + encoder.secret_name(b"apns-id")
+            self._tail = tail + self._names[b"apns-id"]
             self._part, self._topic, self._authorization = part, topic, authorization
-        return b"".join((head, token, tail, written)), self._base_size + len(token) + len(apns_id)
+        return b"".join((head, token, tail, written)), self._size + len(token) + len(apns_id)
 
-    def _make_head(self, length: int) -> bytes:
-        self._heads[length] = head = self._head + integer(len(PATH) + length, 7) + PATH
-        return head
-
-    def _write_head(self) -> bytes:
+    def _forget(self) -> None:
+        """Drop what pointed into the table as it was, and begin a block for the table as it is."""
+        self._heads.clear()
+        self._kept.clear()
+        self._names.clear()
+        self._part = None
         encoder = self._encoder
-        return (
+        self._version = encoder.version
+        self._head = (
             encoder.updates()
             + encoder.constant(b":method", b"POST")
             + encoder.constant(b":scheme", b"https")
@@ -111,44 +110,51 @@ class RequestWriter:
             + encoder.secret_name(b":path")
         )
 
-    def _write_tail(self, part: Part, topic: str, authorization: bytes) -> bytes:
-        encoder = self._encoder
-        tail = self._write_constants((authorization, topic, part.push_type, part.priority))
-        tail += encoder.passing(b"apns-expiration", b"%d" % part.expiration)
-        if part.collapse_id:
-            tail += encoder.passing(b"apns-collapse-id", part.collapse_id.encode())
-        return tail
+    def _make_head(self, length: int) -> bytes:
+        self._heads[length] = head = self._head + integer(len(PATH) + length, 7) + PATH
+        return head
 
-    def _write_constants(self, constants: Constants) -> bytes:
-        if (kept := self._kept.get(constants)) is not None and self._version == self._encoder.version:
+    def _write_tail(self, part: Part, topic: str, authorization: bytes) -> tuple[bytes, int]:
+        tail, size = self._constants((authorization, topic, part.push_type, part.priority))
+        expiration = b"%d" % part.expiration
+        tail += self._passing(b"apns-expiration", expiration)
+        size += len(expiration)
+        if part.collapse_id:
+            collapse_id = part.collapse_id.encode()
+            tail += self._passing(b"apns-collapse-id", collapse_id)
+            size += len(b"apns-collapse-id") + len(collapse_id)
+        return tail, size
+
+    def _constants(self, constants: Constants) -> tuple[bytes, int]:
+        is_settled = self._version == self._encoder.version
+        if is_settled and (kept := self._kept.get(constants)) is not None:
             return kept
         authorization, topic, push_type, priority = constants
-        constant = self._encoder.constant
-        written = constant(b"authorization", authorization) if authorization else b""
-        written += constant(b"apns-topic", topic.encode()) if topic else b""
-        written += constant(b"apns-push-type", push_type.encode())
-        written += constant(b"apns-priority", b"%d" % priority)
+        fields = [(b"apns-push-type", push_type.encode()), (b"apns-priority", b"%d" % priority)]
+        if topic:
+            fields.insert(0, (b"apns-topic", topic.encode()))
+        if authorization:
+            fields.insert(0, (b"authorization", authorization))
+        written = b"".join(self._encoder.constant(name, value) for name, value in fields)
+        size = _COMMON_SIZE + len(self._authority) + sum(len(name) + len(value) for name, value in fields)
         if self._version == self._encoder.version:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            self._kept[constants] = written
+            self._kept[constants] = written, size
+        return written, size
+
+    def _passing(self, name: bytes, value: bytes) -> bytes:
+        is_settled = self._version == self._encoder.version
+        if is_settled and (known := self._names.get(name)) is not None:
+            return known + _LENGTHS[len(value)] + value
+        written = self._encoder.passing(name, value)
+        if self._version == self._encoder.version:
+            self._names[name] = self._encoder.secret_name(name)
         return written
 
 
 _COMMON = (
     *(b":method", b"POST", b":scheme", b"https", b":authority", b":path", PATH),
-    *(b"apns-push-type", b"apns-priority", b"apns-expiration", b"apns-id"),
+    *(b"apns-expiration", b"apns-id"),
 )
 _COMMON_SIZE = sum(map(len, _COMMON))
-
-
-def _size_of(part: Part, topic: str, authorization: bytes) -> int:
-    """Return the bytes of names and values that messages of a part share, `:authority`'s value aside."""
-    size = _COMMON_SIZE + len(part.push_type) + len(str(part.priority)) + len(str(part.expiration))
-    if authorization:
-        size += len(b"authorization") + len(authorization)
-    if topic:
-        size += len(b"apns-topic") + len(topic.encode())
-    if part.collapse_id:
-        size += len(b"apns-collapse-id") + len(part.collapse_id.encode())
-    return size
