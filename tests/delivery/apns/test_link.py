@@ -6,6 +6,8 @@ import struct
 
 import pytest
 from hpack import Encoder
+from hpack.huffman import HuffmanEncoder
+from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
 from momentum_push.delivery.apns import frames, link
 from momentum_push.delivery.apns.frames import Breach, Code, FrameCutter, frame
@@ -86,6 +88,22 @@ def block(*fields: tuple[str, str]) -> bytes:
 )
 def test_a_frame_means_what_it_says(data: bytes, event: Event | None) -> None:
     assert Line().take(data) == ([] if event is None else [event])
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 403, 404, 405, 410, 413, 429, 500, 503, 599])
+@pytest.mark.parametrize("kind", [0x48, 0x08, 0x18])
+@pytest.mark.parametrize("huffman", [True, False])
+def test_a_status_is_read_however_it_is_packed(status: int, kind: int, huffman: bool) -> None:
+    word = b"%d" % status
+    value = bytes((len(_huffman(word)) | 0x80,)) + _huffman(word) if huffman else b"\3" + word
+    [event] = Line().take(frame(1, 4, 1, bytes((kind,)) + value + block(("retry-after", "7"))))
+    assert isinstance(event, Head)
+    assert event.status == status
+    assert event.retry_after == b"7" or status in (403, 410, 413)
+
+
+def _huffman(word: bytes) -> bytes:
+    return bytes(HuffmanEncoder(REQUEST_CODES, REQUEST_CODES_LENGTH).encode(word))
 
 
 def test_settings_are_obeyed_in_their_order_and_acknowledged() -> None:
