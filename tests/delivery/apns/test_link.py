@@ -96,7 +96,7 @@ def test_a_frame_means_what_it_says(data: bytes, event: Event | None) -> None:
 def test_a_status_is_read_however_it_is_packed(status: int, kind: int, huffman: bool) -> None:
     word = b"%d" % status
     value = bytes((len(_huffman(word)) | 0x80,)) + _huffman(word) if huffman else b"\3" + word
-    [event] = Line().take(frame(1, 4, 1, bytes((kind,)) + value + block(("retry-after", "7"))))
+    [event] = Line().take(frame(1, 4, 1, bytes((kind,)) + value + b"\x0f\x26\x017"))
     assert isinstance(event, Head)
     assert event.status == status
     assert event.retry_after == b"7" or status in (403, 410, 413)
