@@ -67,10 +67,15 @@ class Problem(NamedTuple):
 
 
 class ConfigError(MomentumPushError):
-    """The configuration cannot be used; `problems` holds all that was found in one run, sorted."""
+    """The configuration cannot be used; `problems` holds all that was found in one run, sorted.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `partial` is what could be read of it, for those who want to find more that is wrong; None when
+    it is too little to judge by.
+    """
+
+    def __init__(self, problems: Iterable[Problem], partial: object = None) -> None:
         self.problems = sorted(problems)
+        self.partial = partial
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -48,8 +48,13 @@ def examine(path: Path) -> tuple[Config | ConfigError, list[Problem]]:
     try:
         config = load(path)
     except ConfigError as error:
-        return error, []
-    return config, [problem for validate in VALIDATORS for problem in validate(config)]
+        return error, _judge(error.partial) if isinstance(error.partial, Config) else []
+    return config, _judge(config)
+
+
+def _judge(config: Config) -> list[Problem]:
+    """Let every validator look at a configuration, or at what could be read of one."""
+    return [problem for validate in VALIDATORS for problem in validate(config)]
 
 
 def report(result: Config | ConfigError, extra: Iterable[Problem] = (), err: bool = False) -> int:

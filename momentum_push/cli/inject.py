@@ -345,7 +345,7 @@ def _report(tally: Tally, seconds: float) -> None:
             f"inject: {_printable(tally.fault)}; stopped, {tally.unsent} of the last batch unsent", err=True
         )
     elif not tally.accepted + tally.rejected:
-        click.echo("inject: the token file holds none", err=True)
+        click.echo("inject: the token file holds no token", err=True)
     click.echo(f"accepted {tally.accepted}, rejected {tally.rejected}, {tally.accepted / seconds:.0f}/s")
 
 

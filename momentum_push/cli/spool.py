@@ -7,8 +7,8 @@ what this prints ends up in tickets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,7 +31,7 @@ _TOKENISH = re.compile(r"[0-9A-Fa-f]{64,}")
 @click.group(
     "spool",
     short_help="Look at a spool that no daemon has open.",
-    epilog="Example: momentum-push spool ls -c /etc/momentum-push/ecelerity.conf",
+    epilog="Example: momentum-push spool ls",
 )
 def command() -> None:
     """Look at a spool that no daemon has open. Nothing in it is changed."""
@@ -40,7 +40,7 @@ def command() -> None:
 @command.command(
     "ls",
     short_help="What waits, by queue and lane.",
-    epilog="Example: momentum-push spool ls --messages -c /etc/momentum-push/ecelerity.conf",
+    epilog="Example: momentum-push spool ls --messages",
 )
 @config_option
 @click.option("-m", "--messages", "is_long", is_flag=True, help="One line a message, with its id.")
@@ -75,7 +75,7 @@ def show(mid: str, path: Path | None) -> None:
 @command.command(
     "check",
     short_help="Read all of the spool and say what is damaged.",
-    epilog="Example: momentum-push spool check -c /etc/momentum-push/ecelerity.conf",
+    epilog="Example: momentum-push spool check",
 )
 @config_option
 def check_all(path: Path | None) -> None:
@@ -100,9 +100,13 @@ def _spool(path: Path | None) -> Iterator[Database]:
         yield database
 
 
-def _print(rows: Iterable[tuple[str, ...]]) -> None:
-    for row in rows:
-        click.echo("\t".join(row))
+def _print(rows: Iterator[tuple[str, ...]]) -> None:
+    try:
+        for row in rows:
+            click.echo("\t".join(row))
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
 
 
 def _lane_row(lane: QueueCount) -> tuple[str, ...]:
@@ -120,13 +124,14 @@ def _lane_row(lane: QueueCount) -> tuple[str, ...]:
 
 
 def _message_rows(database: Database) -> Iterator[tuple[str, ...]]:
-    for row in database.lists():
-        try:
-            item = row.to_list()
-        except DamagedList as error:
-            click.echo(str(error), err=True)
-            continue
-        yield from _rows_of(item)
+    with closing(database.lists()) as rows:  # also when nobody reads on, as `head` does
+        for row in rows:
+            try:
+                item = row.to_list()
+            except DamagedList as error:
+                click.echo(str(error), err=True)
+                continue
+            yield from _rows_of(item)
 
 
 def _rows_of(item: MessageList) -> Iterator[tuple[str, ...]]:

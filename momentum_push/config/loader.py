@@ -8,6 +8,7 @@ read last.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -119,6 +120,9 @@ def find_default(environ: Mapping[str, str]) -> Path | None:
     return next((path for path in (*candidates, DEFAULT_FILE) if path.is_file()), None)
 
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
 @dataclass(slots=True)
 class _Loader:
     """One run over the files of a configuration."""
@@ -135,13 +139,15 @@ class _Loader:
         items = (*items, *self._local_changes(items))
         root, problems = build(items, self.master)
         self._locate(root)
-        if not any(_are_errors(self.problems)):
+        is_whole = not any(_are_errors(self.problems))
+        if is_whole:
             problems.extend(check(root))  # what looks at the whole would see ghosts in half a file
         self.problems.extend(problems)
-        if any(_are_errors(self.problems)):
-            raise ConfigError(dict.fromkeys(self.problems))
         files = [Path(name) for name in dict.fromkeys(self.files)]
-        return Config(root, Path(self.master), files, list(dict.fromkeys(self.problems)))
+        config = Config(root, Path(self.master), files, list(dict.fromkeys(self.problems)))
+        if any(_are_errors(self.problems)):
+            raise ConfigError(config.warnings, config if is_whole else None)
+        return config
 
     def _file(self, name: str, include: Include | None) -> tuple[Item, ...]:
         """The items of one file with all its includes in place; nothing when it cannot be used."""
@@ -165,7 +171,9 @@ class _Loader:
             why = getattr(error, "strerror", None) or "not found"
             self._error(place, f"{subject} cannot be read ({why.lower()})", _remedy(error))
         except UnicodeDecodeError as error:
-            self._error(Place(name), f"the file is not UTF-8 text (byte {error.start})", "save it as UTF-8")
+            line = error.object.count(b"\n", 0, error.start) + 1
+            column = error.start - error.object.rfind(b"\n", 0, error.start)
+            self._error(Place(name, line, column), "the file is not UTF-8 text here", "save it as UTF-8")
         return None
 
     def _resolved(self, items: Iterable[Item], file: str) -> tuple[Item, ...]:
@@ -236,18 +244,27 @@ class _Loader:
         return [os.path.join(name, entry) for entry in sorted(entries) if not entry.startswith(".")]
 
     def _locate(self, root: Block) -> None:
-        """Say where the files are that options name: found like includes, else beside the master file."""
+        """Say where the files are that options name: found like includes, else beside the master file.
+
+        So the daemon finds its spool and its logs from wherever it is started.
+        """
         for block in root.walk():
             for name, setting in block.settings.items():
                 row = options.option(name, block.kind)
-                if row is not None and row.type is options.Kind.FILE and setting.value:
+                if row is None or not setting.value:
+                    continue
+                if row.type is options.Kind.FILE:
                     block.settings[name] = replace(setting, value=self._located(setting))
+                elif row.type is options.Kind.OUTPUT and not _URI.match(setting.value):
+                    block.settings[name] = replace(setting, value=self._beside(setting.value))
 
     def _located(self, setting: Setting) -> str:
         name = str(setting.value)
         candidates = self._candidates(name, setting.place.file)
-        beside = os.path.join(os.path.dirname(self.master), name)
-        return next((found for found in candidates if self.disk.is_file(found)), beside)
+        return next((found for found in candidates if self.disk.is_file(found)), self._beside(name))
+
+    def _beside(self, name: str) -> str:
+        return os.path.join(os.path.dirname(self.master), name)
 
     def _local_changes(self, items: Sequence[Item]) -> tuple[Item, ...]:
         """The file that the last global `local_changes_file` names; one that is missing says nothing."""

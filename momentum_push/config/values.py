@@ -6,6 +6,7 @@
     STRING    anything                                      str
     PATH      a path or URI; "none" ends inheriting         str, "" for none
     FILE      as PATH, a file that is read                  str, where the loader found it
+    OUTPUT    as PATH, a file or folder that is written     str, beside the master file when relative
     MODE      octal, 0644                                   int
     RATE      "N" per second or "N/S" per S seconds         Rate
     CHOICE    one of the option's words, any case           str, lower-case
@@ -41,6 +42,7 @@ class Kind(Enum):
     STRING = "string"
     PATH = "path"
     FILE = "file"
+    OUTPUT = "output"
     MODE = "file mode"
     RATE = "rate"
     CHOICE = "choice"
@@ -232,6 +234,7 @@ _SCALARS = {
     Kind.STRING: _string,
     Kind.PATH: _path,
     Kind.FILE: _path,
+    Kind.OUTPUT: _path,
     Kind.MODE: _mode,
     Kind.RATE: _rate,
     Kind.CHOICE: _choice,

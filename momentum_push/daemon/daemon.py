@@ -17,7 +17,6 @@ import itertools
 import os
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -42,7 +41,6 @@ from momentum_push.injection.sockets import close_sockets
 from momentum_push.loggers import Loggers
 from momentum_push.loggers import build as build_loggers
 from momentum_push.loggers.diagnostics import on_error
-from momentum_push.message import MessageList, QueueKey
 from momentum_push.message.ids import first_sequence, hex_id
 from momentum_push.message.reasons import ReasonTable
 from momentum_push.meters import Meters
@@ -76,7 +74,6 @@ class Daemon:
         self.config = config
         self.clock = clock or SystemClock()
         self.meters = Meters()
-        self.receptions: Counter[QueueKey] = Counter()
         self._started_at = self.clock.monotonic()
         self._conn_numbers = itertools.count(first_sequence(self.clock.now()))
         self._summary = Summary(self.meters, self._started_at)
@@ -179,9 +176,9 @@ class Daemon:
         config = load(self.config.path)
         self._refuse_errors(validate(config, self.clock))
         reasons = read_reasons(config)
+        self.records.retry()  # files that owe records cannot be let go of, nor opened anew in mid-line
         records = build_loggers(config)
         try:
-            self.records.retry()  # files that owe records cannot be let go of
             await self.doors.reload(config)
         except BaseException:
             records.close()
@@ -219,7 +216,7 @@ class Daemon:
     def snapshot(self) -> Snapshot:
         """Return all gauges of this moment."""
         now = self.clock.now()
-        statuses = queue_statuses(self.queues.all(), self.delivery.pools, self.receptions, self.meters, now)
+        statuses = queue_statuses(self.queues.all(), self.delivery.pools, self.meters, now)
         return Snapshot(
             queues=statuses,
             spool_bytes=self.spool.bytes_used,
@@ -283,7 +280,7 @@ class Daemon:
             routing=Routing(config, reader.rules),
             store=self.spool,
             records=self.records,
-            on_stored=self._on_stored,
+            queues=self.queues,
             meters=self.meters,
             clock=self.clock,
         )
@@ -319,11 +316,6 @@ class Daemon:
 
     def _on_due(self, queue: Queue) -> None:
         self.delivery.on_due(queue)
-
-    def _on_stored(self, lists: Sequence[MessageList]) -> None:
-        for batch in lists:
-            self.receptions[batch.home.queue] += len(batch.messages)
-        self.queues.add(lists)
 
     def _new_conn_id(self) -> str:
         return hex_id(next(self._conn_numbers))

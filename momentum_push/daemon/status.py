@@ -19,16 +19,12 @@ Labels = tuple[str, str]
 def queue_statuses(
     queues: Iterable[Queue],
     pools: dict[QueueKey, Pool],
-    receptions: Counter[QueueKey],
     meters: Meters,
     now: float,
 ) -> tuple[QueueStatus, ...]:
     """Return the state of every queue, in the order in which they were made."""
     permfails, transfails = _by_queue(meters.permfails), _by_queue(meters.tempfails)
-    return tuple(
-        _status(queue, pools.get(queue.key), receptions, meters, permfails, transfails, now)
-        for queue in queues
-    )
+    return tuple(_status(queue, pools.get(queue.key), meters, permfails, transfails, now) for queue in queues)
 
 
 def _by_queue(counts: Counter[tuple[str, str, str]]) -> Counter[Labels]:
@@ -41,7 +37,6 @@ def _by_queue(counts: Counter[tuple[str, str, str]]) -> Counter[Labels]:
 def _status(
     queue: Queue,
     pool: Pool | None,
-    receptions: Counter[QueueKey],
     meters: Meters,
     permfails: Counter[Labels],
     transfails: Counter[Labels],
@@ -50,18 +45,18 @@ def _status(
     key, labels = queue.key, (queue.key.domain, queue.key.binding)
     active, delayed = queue.sizes(now)
     oldest = queue.oldest()
-    in_flight = pool.in_flight if pool is not None else 0
+    in_flight, unsettled = (pool.in_flight, pool.unsettled) if pool is not None else (0, 0)
     return QueueStatus(
         binding_group=key.binding_group,
         binding=key.binding,
         domain=key.domain,
-        active=active + in_flight,
+        active=active + unsettled,
         delayed=delayed,
         oldest_age_s=0.0 if oldest is None else max(0.0, now - oldest),
         connections=_states(pool),
         streams_in_flight=in_flight,
-        resident=queue.active + queue.delayed + in_flight,
-        receptions=receptions[key],
+        resident=queue.active + queue.delayed + unsettled,
+        receptions=queue.receptions,
         deliveries=meters.deliveries[labels],
         permfails=permfails[labels],
         transfails=transfails[labels],

@@ -21,6 +21,9 @@ __all__ = ["Delivery"]
 UNUSABLE_HOLD_S = 60.0
 """How long a queue waits whose domain has no usable configuration, before that is looked at again."""
 
+LAST_COMMIT_S = 5.0
+"""What the disk gets at least for the last settlements."""
+
 UNUSABLE = "no usable configuration"
 """Why a queue is held whose domain was removed, or whose credential cannot be read."""
 
@@ -93,7 +96,7 @@ class Delivery:
         """Send nothing more; wait for answers that are due, then until their settlement is on disk."""
         self._is_stopping = True
         await asyncio.gather(*(pool.stop(deadline_s) for pool in [*self.pools.values(), *self._retired]))
-        await self.settler.flush()
+        await self.settler.flush(max(deadline_s, LAST_COMMIT_S))
 
     def _make(self, queue: Queue) -> Pool | None:
         settings, problems = self._reader.read(queue.key)

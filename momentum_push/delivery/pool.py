@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -33,6 +33,7 @@ from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.settings import Limit, PoolSettings
 from momentum_push.delivery.settle import Settler
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
+from momentum_push.delivery.turns import BUDGET, Turns
 from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, outage
 from momentum_push.errors import ConnectError
 from momentum_push.message import Disposition, Message, Outcome, Phase
@@ -43,10 +44,13 @@ from momentum_push.queues import Queue, QueueManager, Throttle, Throttles
 
 __all__ = ["Pool", "Services"]
 
-TURN = 300
-"""Messages that one turn of the loop sends for one queue."""
+TURN = BUDGET
+"""Messages that one turn of the loop sends for one queue, when no other queue is busy."""
 
 OUTAGE = "outage"
+
+SHUN_S = 1.0
+"""How long a connection that refused a request gets no other."""
 
 SHORTEST_WAIT_S = 0.001
 
@@ -64,6 +68,7 @@ class Services:
     meters: Meters
     clock: Clock
     new_conn_id: Callable[[], str]
+    turns: Turns = field(default_factory=Turns)
 
 
 class Pool:
@@ -81,7 +86,7 @@ class Pool:
         self._judge = Judge(services.table, settings.retry, settings.drops_unknown)
         self._connects = self._connect_throttle()
         self._topics: dict[tuple[str, str], str] = {}
-        self._is_scheduled = False
+        self._shunned: dict[Connection, float] = {}  # until when, monotonic
         self._is_stopping = False
         self._opening: set[asyncio.Task[None]] = set()
         self._foreign: set[Connection] = set()
@@ -99,6 +104,11 @@ class Pool:
         return sum(connection.in_flight for connection in self.connections)
 
     @property
+    def unsettled(self) -> int:
+        """Messages in memory that are not in the queue: sent, or answered and not yet recorded."""
+        return self.in_flight + self._services.settler.unrecorded(self.queue.key)
+
+    @property
     def opening(self) -> int:
         """Connections that are being made."""
         return len(self._opening)
@@ -114,10 +124,8 @@ class Pool:
         return not self.connections and not self._opening
 
     def wake(self) -> None:
-        """See in the next turn of the loop whether something can be sent."""
-        if not self._is_scheduled:
-            self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+        """See in one of the next turns of the loop whether something can be sent."""
+        self._services.turns.ask(self)
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by new settings; connections that were made by others finish what they have and close."""
@@ -165,31 +173,42 @@ class Pool:
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _pump(self) -> None:
-        self._is_scheduled = False
+    def pump(self) -> int:
+        """Send what may be sent now, a turn's worth at most; return how many messages that were."""
         now = self._services.clock.now()
         if self._is_closed_for_now() or not self.queue.has_due(now):
-            return
+            return 0
         if self.settings.is_blackholed:
-            self._discard(now)
-            return
+            return self._discard(now)
         allowance = self._allowance(now)
         if allowance <= 0:
-            return
+            return 0
         sent, gone = self._fill(allowance, now)
         self._services.queues.refill(self.queue)
         if not self.queue.has_due(now):
             self._services.queues.look(self.queue)
         elif sent == allowance or gone:
             self.wake()
+        elif self._shed(now):
+            self._services.queues.look(self.queue)
         else:
             self._grow(now)
+        return sent + gone
 
-    def _discard(self, now: float) -> None:
+    def _shed(self, now: float) -> bool:
+        """Record what has expired at the head, though no connection has room; whether there was some."""
+        messages = self.queue.take(TURN, now)
+        fit = self._drop_expired(messages, now)
+        if fit:
+            self.queue.put_back(fit)
+        return len(fit) < len(messages)
+
+    def _discard(self, now: float) -> int:
         """Fail what is due without an attempt, a turn's worth at a time."""
         messages = self.queue.take(TURN, now)
         self._settle(Verdict([expire(message, BLACKHOLED, now) for message in messages], done=messages))
         self._services.queues.look(self.queue)
+        return len(messages)
 
     def _is_closed_for_now(self) -> bool:
         return self._is_stopping or self.settings.is_suspended or self._services.settler.is_blocked
@@ -220,7 +239,7 @@ class Pool:
     def _fill(self, allowance: int, now: float) -> tuple[int, int]:
         """Hand out up to `allowance` messages; return how many went, and how many had expired."""
         sent = gone = 0
-        for index, count in share(allowance, [connection.capacity for connection in self.connections]):
+        for index, count in share(allowance, self._capacities()):
             messages = self.queue.take(count, now)
             fit = self._drop_expired(messages, now)
             gone += len(messages) - len(fit)
@@ -234,6 +253,16 @@ class Pool:
         if throttle is not None:
             throttle.spend(sent)
         return sent, gone
+
+    def _capacities(self) -> list[int]:
+        """Return what each connection would take; none where it refused something a moment ago.
+
+        What was refused goes over another connection (interfaces.md 2, "Retry").
+        """
+        if self._shunned:
+            monotonic = self._services.clock.monotonic()
+            self._shunned = {link: until for link, until in self._shunned.items() if until > monotonic}
+        return [0 if link in self._shunned else link.capacity for link in self.connections]
 
     def _drop_expired(self, messages: list[Message], now: float) -> list[Message]:
         """Return what may be attempted; what may not is recorded and done with."""
@@ -275,11 +304,13 @@ class Pool:
 
     def _grow(self, now: float) -> None:
         """Open another connection when all are full, unless something forbids it for now."""
-        free = sum(connection.capacity for connection in self.connections)
+        free = sum(self._capacities())
         total, most = len(self.connections) + len(self._opening), self.settings.max_connections
+        monotonic = self._services.clock.monotonic()
+        if self._shunned:
+            self._come_back(now, min(self._shunned.values()) - monotonic)
         if not wants_connection(1, free, total, len(self._opening), most):
             return
-        monotonic = self._services.clock.monotonic()
         shared = self._bucket(self.settings.connect_throttle)
         buckets = [self._connects] if shared is None else [self._connects, shared]
         ready = max(self._next_connect, *(bucket.ready_at(monotonic) for bucket in buckets))
@@ -372,6 +403,8 @@ class Pool:
         peer = Peer(connection.remote, connection.conn_id)
         verdict = self._judge.judge(outcomes, peer, now, self.is_suspended)
         self._measure(outcomes, verdict)
+        if any(outcome.phase is Phase.NOT_PROCESSED for outcome in outcomes):
+            self._shunned[connection] = self._services.clock.monotonic() + SHUN_S
         if verdict.again:
             self.queue.put_back(verdict.again)
         if not self._is_stopping and connection not in self._foreign:

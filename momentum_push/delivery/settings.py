@@ -23,7 +23,8 @@ from momentum_push.delivery.apns.credential import (
 from momentum_push.delivery.apns.tls import build_context
 from momentum_push.delivery.routes import Route, parse_routes
 from momentum_push.errors import Place, Problem
-from momentum_push.message import Outcome, QueueKey
+from momentum_push.message import LANES, Outcome, QueueKey
+from momentum_push.message.push_types import PUSH_TYPES
 from momentum_push.message.rules import Rules
 from momentum_push.queues import RetryPolicy
 
@@ -123,6 +124,7 @@ class SettingsReader:
         scope = self._config.outbound(*key)
         place = scope.origin("routes") or scope.origin("delivery_method") or Place(str(self._config.path))
         routes, problems = parse_routes(scope["routes"], place)
+        problems += self._header_problems(scope)
         credential, context, found = self._trust(scope)
         problems = problems + found
         if not self._config.is_apn(key.domain):
@@ -184,12 +186,28 @@ class SettingsReader:
 
     def _trust(self, scope: Scope) -> tuple[Credential | None, ssl.SSLContext | None, list[Problem]]:
         key = _trust_key(scope)
-        if key not in self._trusted:
-            credential, problems = load_credential(scope, self._clock.now(), self._on_mint)
-            context, more = build_context(scope, credential)
+        if key in self._trusted:
+            return *self._trusted[key], self._problems[key]
+        credential, problems = load_credential(scope, self._clock.now(), self._on_mint)
+        context, more = build_context(scope, credential)
+        problems = problems + more
+        if credential is not None and context is not None:  # what is wrong is said at each place where it is
             self._trusted[key] = (credential, context)
-            self._problems[key] = problems + more
-        return *self._trusted[key], self._problems[key]
+            self._problems[key] = problems
+        return credential, context, problems
+
+    def _header_problems(self, scope: Scope) -> list[Problem]:
+        """Return defaults that would make Apple, or ourselves, refuse every message that goes by them."""
+        found: list[Problem] = []
+        if scope["apn_priority"] not in LANES:
+            what = f"apn_priority cannot be {scope['apn_priority']}"
+            found.append(Problem(_place(scope, "apn_priority"), what, "write 10, 5 or 1"))
+        push_type = scope["apn_push_type"]
+        if push_type and push_type not in PUSH_TYPES and push_type not in self._config.glob["apn_push_types"]:
+            what = f'apn_push_type "{push_type}" is not known'
+            fix = f"use one of {', '.join(PUSH_TYPES)}, or list it in apn_push_types"
+            found.append(Problem(_place(scope, "apn_push_type"), what, fix))
+        return found
 
     def _throttle(self, option: str, key: QueueKey) -> Limit | None:
         found = self._config.throttle(option, *key)
@@ -197,6 +215,10 @@ class SettingsReader:
             return None
         identity, rate = found
         return Limit(f"{option} of {identity}", rate.count, float(rate.seconds))
+
+
+def _place(scope: Scope, option: str) -> Place:
+    return scope.origin(option) or Place("configuration")
 
 
 def _trust_key(scope: Scope) -> tuple[str, ...]:

@@ -30,10 +30,18 @@ __all__ = ["RecordSink", "SettleSink", "Settler"]
 
 _RETRY_LOG_S = 1.0
 
+FLUSH_S = 30.0
+"""As long as the spool itself takes to close."""
+
 MAX_LABEL = 80
 """Characters of a metric's label; a peer must not fill the exposition with inventions of its own."""
 
-_FINALS = frozenset({EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, BLACKHOLED})
+_FINALS = {
+    BLACKHOLED: "Blackholed",
+    EXCEEDED_RETRIES: "ExceededMaxRetries",
+    EXCEEDED_TIME: "ExceededMaxTime",
+    EXPIRED_UNTRIED: "MessageExpired",
+}
 
 log = structlog.get_logger()
 
@@ -83,6 +91,10 @@ class Settler:
         """Whether a log refuses to be written; nothing should be sent until it does not."""
         return bool(self._unrecorded)
 
+    def unrecorded(self, key: QueueKey) -> int:
+        """Messages of a queue whose records a log has not taken yet: they are still in memory and on disk."""
+        return sum(len(verdict.left) for queue, verdict in self._unrecorded if queue == key)
+
     def settle(self, key: QueueKey, verdict: Verdict) -> None:
         """Record a verdict and take its messages out of their lists."""
         if not verdict.dispositions:
@@ -105,13 +117,16 @@ class Settler:
         except LogError as error:
             log.error("log_write_failed", error=str(error))
 
-    async def flush(self) -> None:
-        """Wait until everything that was settled is committed; a log that failed is tried once more."""
+    async def flush(self, deadline_s: float = FLUSH_S) -> None:
+        """Wait until everything that was settled is committed; a log that failed is tried once more.
+
+        After the deadline it is left to the spool, which has one of its own and keeps what it can.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._retry_records()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=deadline_s)
         if self._timer is not None:
             self._timer.cancel()
             messages = sum(len(verdict.left) for _, verdict in self._unrecorded)
@@ -139,18 +154,21 @@ class Settler:
         left = verdict.left
         homes = _leave(left)
         retries = _new_lists(verdict)
-        self._queues.left(len(left), [home.number for home in homes if not home.remaining])
+        emptied = [home for home in homes if not home.remaining]
         work = self._spool.settle(homes, retries)
-        task = asyncio.get_running_loop().create_task(self._commit(work, retries))
+        self._queues.expect(retries)
+        self._queues.left(len(left))
+        task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _commit(self, work: Awaitable[None], retries: list[MessageList]) -> None:
+    async def _commit(self, work: Awaitable[None], emptied: list[Home], retries: list[MessageList]) -> None:
         try:
             await work
         except SpoolError as error:  # it closed before that; nothing is lost, but all of this comes again
             log.error("settle_failed", error=str(error))
             return
+        self._queues.off_disk(emptied)
         if retries:
             self._queues.add(retries)
 
@@ -170,9 +188,11 @@ class Settler:
 
 def _label(item: Disposition) -> str:
     """Return the metric's `reason`: Apple's word, or one of ours; never the text of a lost connection."""
-    if item.http_status or item.reason in _FINALS:
-        return item.reason[:MAX_LABEL]
-    return "NoAnswer"
+    if item.reason in _FINALS:
+        return _FINALS[item.reason]
+    if not item.http_status:
+        return "NoAnswer"
+    return item.word[:MAX_LABEL] or f"Status{item.http_status}"
 
 
 def _leave(messages: Sequence[Message]) -> list[Home]:

@@ -88,7 +88,7 @@ class PasswordFile:
                 text = _read(file.read(MAX_FILE_BYTES + 1), status, self.path)
         except OSError as error:
             self._seen = None
-            what = f"password file cannot be read ({error.strerror})"
+            what = f'password file "{self.path}" cannot be read ({error.strerror})'
             raise ConfigError([Problem(Place(self.path), what, "make it readable for the daemon")]) from error
         self._users = _users(text, self.path)
         self._seen = seen
@@ -169,7 +169,9 @@ def validate_passwords(scope: View, option: str) -> list[Problem]:
     try:
         PasswordFile(path).refresh()
     except ConfigError as error:
-        return error.problems
+        return [
+            problem if problem.place.line else problem._replace(place=place) for problem in error.problems
+        ]
     return _warn_of_readers(path, place)
 
 

@@ -218,6 +218,7 @@ class Doors:
             meters=self._meters,
             records=self._records,
             clock=self._clock,
+            next_batch=self._new_conn_id,
             passwords=self._passwords,
             dot_stuff=any(scope["dot_stuff"] for scope in config.modules("restinjector")),
         )

@@ -14,7 +14,6 @@ comes through the callables of `Views`; nothing here asks a queue or a spool.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,6 @@ from momentum_push.injection.http_body import Budget
 from momentum_push.injection.notifications import Door, Notifications
 from momentum_push.injection.openapi import DOCUMENT
 from momentum_push.injection.rest import Rest
-from momentum_push.message.ids import hex_id
 from momentum_push.meters import Meters
 
 __all__ = ["BODY_BUDGET", "Views", "build_app"]
@@ -109,17 +107,14 @@ def build_app(
     meters: Meters,
     records: Records,
     clock: Clock,
+    next_batch: Callable[[], str],
     passwords: PasswordFiles | None = None,
     dot_stuff: bool = False,
     body_budget: int = BODY_BUDGET,
 ) -> Gate:
-    """Return the application behind every HTTP listener."""
-    batches = itertools.count(1)
+    """Return the application behind every HTTP listener; `next_batch` gives a request its batch id."""
     notes = Notes(meters, records, clock)
     budget = Budget(body_budget)
-
-    def next_batch() -> str:
-        return hex_id(next(batches))
 
     native = Notifications(intake, notes, budget, next_batch)
     rest = Rest(intake, notes, budget, next_batch, dot_stuff)

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from uvicorn.config import Config
@@ -185,7 +186,8 @@ class BoundedProtocol(HttpToolsProtocol):
         head = b"".join(
             b"%s: %s\r\n" % pair for pair in [*self.server_state.default_headers, *answer.raw_headers]
         )
-        status = f"HTTP/1.1 {refused.status} {refused.error}\r\n".encode()
+        phrase = HTTPStatus(refused.status).phrase
+        status = f"HTTP/1.1 {refused.status} {phrase}\r\n".encode()
         self.transport.write(status + head + b"\r\n" + bytes(answer.body))
         self.transport.close()
 

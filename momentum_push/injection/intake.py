@@ -13,7 +13,7 @@ whoever committed, not by whoever asked: a client that went away has its record 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -77,6 +77,16 @@ class Store(Protocol):
     def append(self, lists: Sequence[MessageList]) -> Awaitable[None]: ...
 
 
+class Queues(Protocol):
+    """What is asked of the queues; lists are expected from the moment that they have their numbers."""
+
+    def expect(self, batches: Sequence[MessageList]) -> None: ...
+
+    def drop(self, batches: Sequence[MessageList]) -> None: ...
+
+    def add(self, batches: Sequence[MessageList]) -> None: ...
+
+
 class Receptions(Protocol):
     """What is asked of the loggers."""
 
@@ -104,7 +114,8 @@ class Intake:
     """Takes drafts from the doors; one per daemon.
 
     Args:
-        on_stored: called with the lists that a commit put on disk, before their senders are answered.
+        queues: told of lists that are being written, and whether they are on disk, before their
+            senders are answered.
     """
 
     def __init__(
@@ -113,14 +124,14 @@ class Intake:
         routing: Routing,
         store: Store,
         records: Receptions,
-        on_stored: Callable[[Sequence[MessageList]], None],
+        queues: Queues,
         meters: Meters,
         clock: Clock,
     ) -> None:
         self.routing = routing
         self._store = store
         self._records = records
-        self._on_stored = on_stored
+        self._queues = queues
         self._meters = meters
         self._clock = clock
         self._pending: dict[tuple[QueueKey, int], list[Message]] = {}
@@ -264,8 +275,11 @@ class Intake:
 
     async def _commit_lists(self, lists: list[MessageList], waiters: list[_Waiter]) -> None:
         try:
-            await self._store.append(lists)
+            work = self._store.append(lists)
+            self._queues.expect(lists)
+            await work
         except SpoolError as error:
+            self._queues.drop(lists)
             log.error("reception_failed", error=str(error), messages=_count(lists))
             _answer(waiters, error)
             return
@@ -273,7 +287,7 @@ class Intake:
             self._waiting -= _count(lists)
         with ExitStack() as steps:  # it is on disk: each step is done, whatever becomes of the others
             steps.callback(_answer, waiters)
-            steps.callback(self._on_stored, lists)
+            steps.callback(self._queues.add, lists)
             await self._note(waiters)
 
     def _abandon(self, waiters: Sequence[_Waiter]) -> None:

@@ -14,7 +14,8 @@ answers that are already on their way come in. What carries no promise (heartbea
 rejections) says `is_droppable` and is dropped, and counted, once MAX_PENDING bytes wait.
 
 Reopening after rotation in mid-line writes that line as a whole into the new file; the old file keeps the
-torn piece, without a newline. A torn last line that a crash left is ended by a newline at opening.
+torn piece, without a newline. A torn last line that a crash left is ended by a newline at opening, or cut
+off where the disk has no room even for that.
 
 Files are opened without blocking: a named pipe that nobody reads is an error and not a daemon that
 stands still. Calls may come from any thread, for diagnostics of level error go to the paniclog from
@@ -151,11 +152,28 @@ class Sink:
             raise self._failure(error) from error
         try:
             if mend and self._ends_torn(fd):
-                os.write(fd, b"\n")
+                self._mend(fd)
         except OSError as error:
             os.close(fd)
             raise self._failure(error) from error
         return fd
+
+    def _mend(self, fd: int) -> None:
+        """End a torn last line; on a full disk cut it off, for a torn record is none and we must start."""
+        try:
+            os.write(fd, b"\n")
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            os.ftruncate(fd, self._last_line_at())
+
+    def _last_line_at(self) -> int:
+        """Return where the last line begins; lines are far shorter than what is looked at."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - MAX_PENDING)
+            file.seek(start)
+            return start + file.read().rfind(b"\n") + 1
 
     def _ends_torn(self, fd: int) -> bool:
         """Whether a crash left a last line without its newline; asked for regular files only."""

@@ -7,7 +7,7 @@ Every line is an object with `type` and `time` (epoch seconds, with fraction):
                      device_token topic push_type priority expiration collapse_id protocol client
                      return_path context conn_context size received_at
     delivery         those of reception, and
-    tempfail           attempt status reason http_status unregistered_at text remote
+    tempfail           attempt status reason apple_reason http_status unregistered_at text remote
     permfail           outbound_conn_id stage bytes_sent queue_seconds
     rejection        peer listener conn_id pathway pathway_group phase code module
                      conn_context mess_context text protocol error
@@ -179,6 +179,7 @@ def _disposition(item: Disposition, message: Record) -> Record:
         "attempt": item.attempt,
         "status": item.status,
         "reason": item.reason,
+        "apple_reason": item.word,
         "http_status": item.http_status,
         "unregistered_at": item.unregistered_at,
         "text": item.text,

@@ -138,7 +138,7 @@ _OURS = {
     "B": plain(c.attribute("size"), is_clean=True),
     "vctx_mess{}": Macro(_in_context),
     "vctx_conn{}": Macro(_in_conn_context),
-    "{reason}": plain(c.attribute("reason")),
+    "{reason}": plain(c.attribute("word")),
     "{apns_id}": plain(c.apns_ids),
     "{http_status}": plain(c.attribute("http_status"), is_clean=True),
     "{unregistered_at}": plain(c.attribute("unregistered_at"), is_clean=True),
@@ -146,7 +146,7 @@ _OURS = {
     "{topic}": plain(_topic),
     "{push_type}": plain(c.from_part(lambda part: part.push_type)),
     "{queue_seconds}": plain(c.seconds_in_queue(3), is_clean=True),
-    "{retries}": plain(c.attribute("attempt", lambda attempt: str(attempt - 1)), is_clean=True),
+    "{retries}": plain(c.attribute("attempt", lambda attempt: str(max(0, attempt - 1))), is_clean=True),
     "{micros}": plain(c.moments(_micros), is_clean=True),
 }
 """What both families know, and the macros that Momentum never had (interfaces.md 5)."""

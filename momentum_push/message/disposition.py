@@ -71,6 +71,8 @@ class Disposition(msgspec.Struct, gc=False):
     """`DLV_Response_Status`: the legacy code where one exists, else the HTTP status; 255: no answer."""
     reason: str = ""
     """`DLV_Response_Status_Detail`: Apple's word, or Momentum's text for what ended here."""
+    word: str = ""
+    """Apple's reason word alone; empty where Apple gave none."""
     http_status: int = 0
     unregistered_at: int = 0
     remote: str = ""

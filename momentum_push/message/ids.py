@@ -24,6 +24,7 @@ __all__ = ["SALT_BITS", "SEQUENCE_BITS", "apns_id", "first_sequence", "format_mi
 SEQUENCE_BITS = 48
 SALT_BITS = 74
 
+_NOT_A_MESSAGE = 1 << SEQUENCE_BITS - 1
 _EPOCH_2020 = 1_577_836_800
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio: neighbours land far apart
 _MID = re.compile(r"([0-9A-Fa-f]{2})/([0-9A-Fa-f]{2})-([0-9]{5})-([0-9A-Fa-f]{8})")
@@ -71,5 +72,8 @@ def _salted(salt: int) -> str:
 
 
 def hex_id(number: int) -> str:
-    """Return a connection or batch id; same shape as a message id, different counter (momentum.md 6.1)."""
-    return format_mid(number & (1 << SEQUENCE_BITS) - 1)
+    """Return a connection or batch id: a message id's shape, and never one's value (momentum.md 6.1).
+
+    Message numbers reach the upper half of their range in the year 2088, if nobody counts faster.
+    """
+    return format_mid((number | _NOT_A_MESSAGE) & (1 << SEQUENCE_BITS) - 1)

@@ -1,7 +1,7 @@
 """All queues of the daemon: who waits where, what is resident, and which queue wants a look when.
 
     intake, settle ──► add(lists) ──► Queue            on_due(queue) ──► delivery
-                          │             ▲                  ▲
+      expect before       │             ▲                  ▲
                   over the limit        │ swap in          │ wake(now)
                           ▼             │                  │
                         stored ──► spool.page ──────── heap of (time, queue)
@@ -25,8 +25,9 @@ import structlog
 
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError
-from momentum_push.message import MAX_LIST, MessageList, QueueKey
-from momentum_push.queues.queue import START, Lane, Queue
+from momentum_push.message import MAX_LIST, Home, MessageList, QueueKey
+from momentum_push.queues.queue import Lane, Queue
+from momentum_push.queues.residency import Residency
 
 __all__ = ["PAGE", "QueueManager", "StoredQueue"]
 
@@ -88,9 +89,8 @@ class QueueManager:
         self._queues: dict[QueueKey, Queue] = {}
         self._wakes: list[tuple[float, QueueKey]] = []
         self._next_wake: dict[QueueKey, float] = {}
-        self._paging: dict[tuple[QueueKey, int], asyncio.Task[None]] = {}
+        self._paging: set[asyncio.Task[None]] = set()
         self._starved: set[QueueKey] = set()
-        self._numbers: set[int] = set()
         self._epoch = clock.now() - clock.monotonic()
         self._is_closed = False
         self.resident = 0
@@ -119,9 +119,19 @@ class QueueManager:
         now = self._clock.now()
         for row in stored:
             lane = self.get(row.queue).lanes[row.lane]
-            lane.stored, lane.stored_due, lane.cursor = row.messages, row.next_due, START
+            lane.books.recall(row.messages, row.next_due)
         for key in self._queues:
             self.wake_at(key, now)
+
+    def expect(self, batches: Iterable[MessageList]) -> None:
+        """Note lists that are being written; whoever does that calls `add` or `drop` with them."""
+        for batch in batches:
+            self._books(batch.home).expect(batch.home.number)
+
+    def drop(self, batches: Iterable[MessageList]) -> None:
+        """Forget lists that were expected and could not be written."""
+        for batch in batches:
+            self._books(batch.home).drop(batch.home.number)
 
     def add(self, batches: Iterable[MessageList]) -> None:
         """Take lists that the spool has committed."""
@@ -129,22 +139,24 @@ class QueueManager:
         touched: dict[QueueKey, Queue] = {}
         for batch in batches:
             queue = touched[batch.home.queue] = self.get(batch.home.queue)
+            if not batch.home.attempts:
+                queue.receptions += len(batch.messages)
             self._place(queue.lanes[batch.home.lane], batch, now)
         for queue in touched.values():
             self.look(queue)
 
-    def left(self, messages: int, emptied: Iterable[int] = ()) -> None:
-        """Note what left memory: delivered, failed, or on its way to a new list.
-
-        Args:
-            emptied: numbers of the lists that hold nothing any more.
-        """
+    def left(self, messages: int) -> None:
+        """Note what left memory: delivered, failed, or on its way to a new list."""
         self.resident -= messages
-        self._numbers.difference_update(emptied)
         if self._starved:
             starved, self._starved = self._starved, set()
             for key in starved:
                 self.look(self._queues[key])
+
+    def off_disk(self, homes: Iterable[Home]) -> None:
+        """Note lists whose removal the spool has committed."""
+        for home in homes:
+            self._books(home).release(home.number)
 
     def look(self, queue: Queue) -> None:
         """See what a queue needs: delivery, a page of the spool, or a look at a later time."""
@@ -160,7 +172,7 @@ class QueueManager:
         """Swap in what is stored and due where a lane runs low; delivery asks after it took some."""
         now = self._clock.now()
         for number, lane in queue.lanes.items():
-            if lane.stored > 0 and lane.stored_due <= now and lane.active < PAGE // 2:
+            if lane.books.wants_page(now) and lane.active < PAGE // 2:
                 self._start_page(queue, number, lane)
 
     def wake_at(self, key: QueueKey, when: float) -> None:
@@ -191,7 +203,7 @@ class QueueManager:
         """Ask the spool for nothing more, and set no alarm."""
         self._is_closed = True
         self._wakes.clear()
-        tasks = list(self._paging.values())
+        tasks = list(self._paging)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -211,65 +223,51 @@ class QueueManager:
             self.wake_at(key, self._clock.now())
 
     def _start_page(self, queue: Queue, number: int, lane: Lane) -> None:
-        mark = (queue.key, number)
-        if mark in self._paging or self._is_closed:
+        if self._is_closed:
             return
         if not self._has_room(lane):
             self._starved.add(queue.key)
             return
-        self._paging[mark] = asyncio.get_running_loop().create_task(self._swap_in(queue, number))
+        cursor = lane.books.begin_page()
+        task = asyncio.get_running_loop().create_task(self._swap_in(queue, number, cursor))
+        self._paging.add(task)
+        task.add_done_callback(self._paging.discard)
 
-    async def _swap_in(self, queue: Queue, number: int) -> None:
+    async def _swap_in(self, queue: Queue, number: int, cursor: tuple[float, int]) -> None:
         lane = queue.lanes[number]
-        known = lane.stored
         try:
-            batches = await self._pages.page(queue.key, number, lane.cursor, PAGE)
+            batches = await self._pages.page(queue.key, number, cursor, PAGE)
         except SpoolError as error:
+            lane.books.abandon_page()
             log.error("swap_in_failed", domain=queue.key.domain, binding=queue.key.binding, error=str(error))
             self.wake_at(queue.key, self._clock.now() + _RETRY_PAGE_S)
             return
-        finally:
-            del self._paging[queue.key, number]
-        self._take_page(lane, batches, known)
+        now = self._clock.now()
+        for batch in lane.books.take_page(batches, now):
+            self._hold(lane, batch, now)
         self.look(queue)
 
-    def _take_page(self, lane: Lane, batches: list[MessageList], known: int) -> None:
-        """Take in what was read; `known` messages were stored when the reading began."""
-        now = self._clock.now()
-        for batch in batches:
-            lane.stored -= len(batch.messages)
-            lane.stored_due = max(lane.stored_due, batch.home.due)
-            self._hold(lane, batch, now)
-        if not batches:  # what was damaged is set aside; what came meanwhile is there for the next page
-            lane.stored -= known
-
     def _place(self, lane: Lane, batch: MessageList, now: float) -> None:
-        """Decide where a new list rests.
+        """Decide where a new list rests: in memory when its turn is next and there is room, else on disk.
 
-        1. A page that was read between its commit and this call brought it already: only the
-           books are put right, for the page counted it as stored.
-        2. It lies where no page will look for it, or it comes before what is stored and there is room.
-        3. It comes before what is stored and there is no room: delayed lists make way.
-        4. The spool keeps it until its turn comes.
+        Where there is none, delayed lists make way: they wait anyhow.
         """
-        if batch.home.number in self._numbers:
-            lane.stored += len(batch.messages)
-            return
-        if lane.may_hold(batch) and not self._has_room(lane) and not lane.must_hold(batch):
-            self._forget(lane.swap_out_delayed())
-        if lane.must_hold(batch) or (lane.may_hold(batch) and self._has_room(lane)):
+        if lane.books.comes_first(batch) and not self._has_room(lane):
+            for delayed in lane.drop_delayed():
+                self.resident -= len(delayed.messages)
+                lane.books.store(delayed)
+        if lane.books.comes_first(batch) and self._has_room(lane):
             self._hold(lane, batch, now)
         else:
-            lane.store(batch)
-
-    def _forget(self, batches: list[MessageList]) -> None:
-        self.resident -= sum(len(batch.messages) for batch in batches)
-        self._numbers.difference_update(batch.home.number for batch in batches)
+            lane.books.store(batch)
 
     def _hold(self, lane: Lane, batch: MessageList, now: float) -> None:
         self.resident += len(batch.messages)
-        self._numbers.add(batch.home.number)
+        lane.books.hold(batch.home.number)
         lane.add(batch, now)
+
+    def _books(self, home: Home) -> Residency:
+        return self.get(home.queue).lanes[home.lane].books
 
     def _has_room(self, lane: Lane) -> bool:
         return not self._max_resident or self.resident < self._max_resident or lane.resident < PAGE // 2

@@ -7,11 +7,8 @@
                       delayed ──────────┘
                       a heap by (due, number)
 
-    stored: lists that only the spool knows, all of them behind the lane's `cursor` in (due, number) order
-
-Lists are resident from the front: `cursor` is the last (due, number) that memory may hold, and what
-comes behind it is paged in when the lane runs low (momentum.md 6.2 calls it swap in). While nothing
-is stored the cursor has no meaning. Pure: `now` comes in as epoch seconds.
+What memory does not hold is kept in the books of the lane (`residency`) and swapped in when it is due.
+Pure: `now` comes in as epoch seconds.
 """
 
 from __future__ import annotations
@@ -21,27 +18,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from momentum_push.message import LANES, Message, MessageList, QueueKey
+from momentum_push.queues.residency import Residency
 
 __all__ = ["Lane", "Queue"]
-
-START = (float("-inf"), 0)
-"""A cursor before every list."""
 
 
 class Lane:
     """The messages of one priority."""
 
-    __slots__ = ("_active", "_delayed", "active", "cursor", "delayed", "last_active", "stored", "stored_due")
+    __slots__ = ("_active", "_delayed", "active", "books", "delayed")
 
     def __init__(self) -> None:
         self._active: deque[list[Message]] = deque()
         self._delayed: list[tuple[float, int, MessageList]] = []
         self.active = 0
         self.delayed = 0
-        self.stored = 0
-        self.stored_due = 0.0
-        self.cursor = START
-        self.last_active = START
+        self.books = Residency()
 
     @property
     def resident(self) -> int:
@@ -51,7 +43,6 @@ class Lane:
     def add(self, batch: MessageList, now: float) -> None:
         """Take a list into memory; it becomes active when it is due."""
         home, count = batch.home, len(batch.messages)
-        self.cursor = max(self.cursor, (home.due, home.number))
         if home.due <= now:
             self._activate(batch)
         else:
@@ -68,7 +59,6 @@ class Lane:
     def _activate(self, batch: MessageList) -> None:
         self._active.append(batch.messages)
         self.active += len(batch.messages)
-        self.last_active = max(self.last_active, (batch.home.due, batch.home.number))
 
     def take(self, most: int) -> list[Message]:
         """Take up to `most` messages from the front."""
@@ -89,28 +79,9 @@ class Lane:
         self._active.appendleft(messages)
         self.active += len(messages)
 
-    def store(self, batch: MessageList) -> None:
-        """Leave a list to the spool; only its number of messages is remembered."""
-        self.stored_due = min(self.stored_due, batch.home.due) if self.stored else batch.home.due
-        self.stored += len(batch.messages)
-
-    def must_hold(self, batch: MessageList) -> bool:
-        """Whether a list lies before the cursor, where no page will look for it."""
-        return self.stored > 0 and (batch.home.due, batch.home.number) <= self.cursor
-
-    def may_hold(self, batch: MessageList) -> bool:
-        """Whether a list is due before everything that only the spool knows."""
-        return self.stored <= 0 or batch.home.due < self.stored_due or self.must_hold(batch)
-
-    def swap_out_delayed(self) -> list[MessageList]:
-        """Leave every delayed list to the spool and return them.
-
-        Active lists stay, so the last of them is where the cursor goes.
-        """
-        self.cursor = self.last_active
+    def drop_delayed(self) -> list[MessageList]:
+        """Let every delayed list go from memory and return them."""
         batches = [batch for _, _, batch in self._delayed]
-        for batch in batches:
-            self.store(batch)
         self._delayed = []
         self.delayed = 0
         return batches
@@ -125,8 +96,8 @@ class Lane:
             yield now
         if self._delayed:
             yield self._delayed[0][0]
-        if self.stored and self.stored_due > now:
-            yield self.stored_due
+        if self.books.stored > 0 and self.books.stored_due > now:
+            yield self.books.stored_due
 
     def heads(self) -> Iterator[Message]:
         """Yield the first active and the first delayed message, for looking at ages."""
@@ -143,15 +114,17 @@ class Queue:
         not_before: epoch seconds before which nothing is taken: an outage or a suspension. It moves
             no message and counts no attempt (interfaces.md 2, "Retry").
         hold_reason: why, in one word for the console; empty when nothing holds.
+        receptions: messages that were injected for it since the start.
     """
 
-    __slots__ = ("hold_reason", "key", "lanes", "not_before")
+    __slots__ = ("hold_reason", "key", "lanes", "not_before", "receptions")
 
     def __init__(self, key: QueueKey) -> None:
         self.key = key
         self.lanes = {lane: Lane() for lane in LANES}
         self.not_before = 0.0
         self.hold_reason = ""
+        self.receptions = 0
 
     def __repr__(self) -> str:
         held = f", held: {self.hold_reason}" if self.hold_reason else ""
@@ -170,11 +143,11 @@ class Queue:
     @property
     def stored(self) -> int:
         """Messages that only the spool knows."""
-        return sum(lane.stored for lane in self.lanes.values())
+        return sum(lane.books.stored for lane in self.lanes.values())
 
     def sizes(self, now: float) -> tuple[int, int]:
         """Return (active, delayed) as operators count them: what is stored counts by its first due time."""
-        due = sum(lane.stored for lane in self.lanes.values() if lane.stored_due <= now)
+        due = sum(lane.books.stored for lane in self.lanes.values() if lane.books.stored_due <= now)
         return self.active + due, self.delayed + self.stored - due
 
     def hold(self, until: float, reason: str) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -206,7 +206,7 @@ class Database:
                         return message
         return None
 
-    def lists(self) -> Iterator[Row]:
+    def lists(self) -> Generator[Row, None, None]:
         """Yield every list, in order of number."""
         return self._rows(f"{queries.READ} ORDER BY number")
 
@@ -229,7 +229,7 @@ class Database:
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
-    def _rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> Generator[Row, None, None]:
         cursor = self._select(statement, values)
         try:
             for number, group, binding, domain, *columns in cursor:

@@ -31,8 +31,11 @@ def test_sigkill_in_the_middle_of_5000_acknowledged_messages_loses_none(tmp_path
     batches = [tokens(100, f"kill {number}") for number in range(60)]
     acknowledged: list[str] = []
     with running_apns(tmp_path, SLOW) as apns:
-        conf = conf_for(tmp_path, apns.port, apns.credential, options="max_outbound_connections = 1")
-        daemon = DaemonProcess(tmp_path, conf)
+        conf = conf_for(tmp_path, apns.port, apns.credential)
+        # A rate keeps most of them waiting until the kill, however slow the machine is.
+        daemon = DaemonProcess(
+            tmp_path, conf.replace("apn_topic ", 'outbound_throttle_messages = "100"\n  apn_topic ')
+        )
         daemon.event("started")
 
         def push() -> None:

@@ -411,7 +411,7 @@ def test_an_empty_token_file_is_a_failure(tmp_path):
     (tmp_path / "t").touch()
     with http_door() as door:
         result = run("--http", door.url, "--tokens", tmp_path / "t")
-    assert result.exit_code == 1 and "holds none" in result.stderr
+    assert result.exit_code == 1 and "holds no token" in result.stderr
 
 
 def test_the_payload_may_stand_in_a_file(tmp_path):

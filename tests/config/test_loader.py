@@ -131,8 +131,21 @@ def test_a_master_that_is_a_directory_is_an_error(tmp_path):
 
 def test_text_that_is_not_utf8_is_an_error(tmp_path):
     path = tmp_path / "push.conf"
-    path.write_bytes(b"a = \xff")
-    assert said(path) == ["push.conf: the file is not UTF-8 text (byte 4); save it as UTF-8"]
+    path.write_bytes(b"# fine\na = \xff")
+    assert said(path) == ["push.conf:2:5: the file is not UTF-8 text here; save it as UTF-8"]
+
+
+def test_what_is_written_is_beside_the_master_file(tmp_path):
+    path = tmp_path / "push.conf"
+    path.write_text(
+        'spoolbase = spool\napn_logger a { logfile = "log/apn.ec" }\n'
+        'json_logger b { logfile = "jlog:///x" }\nec_logger c { mainlog = "/var/log/m.ec" }\n'
+    )
+    conf = load(path)
+    assert conf.glob["spoolbase"] == str(tmp_path / "spool")
+    assert conf.modules("apn_logger")[0]["logfile"] == str(tmp_path / "log/apn.ec")
+    assert conf.modules("json_logger")[0]["logfile"] == "jlog:///x"
+    assert conf.modules("ec_logger")[0]["mainlog"] == "/var/log/m.ec"
 
 
 def test_a_byte_order_mark_and_crlf_are_tolerated(tmp_path):

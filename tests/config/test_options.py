@@ -14,6 +14,7 @@ PYTHON = {
     Kind.STRING: str,
     Kind.PATH: str,
     Kind.FILE: str,
+    Kind.OUTPUT: str,
     Kind.MODE: int,
     Kind.RATE: (Rate, type(None)),
     Kind.CHOICE: str,

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 from momentum_push.daemon.status import queue_statuses
 from momentum_push.exposition import QueueStatus
-from momentum_push.message import QueueKey
 from tests.helpers.delivery import World, opened_world
 from tests.helpers.lists import QUEUE
 
 LABELS = (QUEUE.domain, QUEUE.binding)
 
 
-def status(world: World, receptions: Counter[QueueKey] | None = None, has_pool: bool = True) -> QueueStatus:
+def status(world: World, has_pool: bool = True) -> QueueStatus:
     pools = {QUEUE: world.pool} if has_pool else {}
     now = world.clock.now()
-    (found,) = queue_statuses(world.queues.all(), pools, receptions or Counter(), world.meters, now)
+    (found,) = queue_statuses(world.queues.all(), pools, world.meters, now)
     return found
 
 
@@ -27,7 +25,7 @@ def test_messages_on_their_way_are_active_and_resident() -> None:
             await world.put(5)
             await world.put(3, due=world.clock.now() + 60)
             world.clock.advance(7)
-            found = status(world, Counter({QUEUE: 8}))
+            found = status(world)
             assert (found.active, found.delayed, found.resident, found.streams_in_flight) == (5, 3, 8, 2)
             assert (found.connections, found.oldest_age_s, found.receptions) == ({"open": 1}, 7.0, 8)
             assert (found.binding_group, found.binding, found.domain) == QUEUE

@@ -28,7 +28,7 @@ POLICY = RetryPolicy(retry_interval=1200, message_expiration=86400)
 D, P, T, ELSEWHERE, SUSPEND = "D", "P", "T", "elsewhere", "suspend"
 
 ROWS = [
-    (200, "", D, 200),
+    (200, "", D, 0),
     (400, "BadCollapseId", P, 400),
     (400, "BadDeviceToken", P, 8),
     (400, "BadExpirationDate", P, 400),
@@ -119,7 +119,8 @@ def test_every_answer_of_apples_has_its_disposition(status: int, reason: str, ki
     (record,) = verdict.dispositions
     assert fate(verdict) == ("retries" if kind == T else "done")
     assert (record.kind.value, record.status, record.http_status) == (kind, code, status)
-    assert (record.reason, record.attempt, record.remote) == (reason, 1, PEER.remote)
+    assert (record.word, record.attempt, record.remote) == (reason, 1, PEER.remote)
+    assert record.reason == (reason or ("" if kind == D else f"HTTP status {status}"))
 
 
 def test_answers_that_condemn_the_token_are_counted() -> None:

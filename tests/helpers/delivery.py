@@ -289,7 +289,9 @@ class World:
         """Commit and queue a list."""
         batch = message_list(count, first=self.put_count + 1, **({"due": self.clock.now()} | changes))
         self.put_count += count
-        await self.spool.append([batch])
+        work = self.spool.append([batch])
+        self.queues.expect([batch])
+        await work
         self.queues.add([batch])
         await turns()
         return batch

@@ -217,6 +217,7 @@ async def http_door(
         meters=meters,
         records=records,
         clock=clock,
+        next_batch=lambda: hex_id(next(numbers)),
         passwords=PasswordFiles(),
         body_budget=body_budget,
     )

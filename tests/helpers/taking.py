@@ -81,6 +81,8 @@ class Door:
     def __init__(self) -> None:
         self.store, self.meters, self.clock = Store(), Meters(), ManualClock(NOW)
         self.queued: list[MessageList] = []
+        self.expected: list[MessageList] = []
+        self.dropped: list[MessageList] = []
         self.receptions_written: list[int] = []
         self.batches: list[int] = []
         self.events: list[str] = []
@@ -90,7 +92,7 @@ class Door:
             routing=FakeRouting(),
             store=self.store,
             records=self,
-            on_stored=self.on_stored,
+            queues=self,
             meters=self.meters,
             clock=self.clock,
         )
@@ -102,10 +104,17 @@ class Door:
         self.events.append("record")
         self.receptions_written += [message.sequence for message in messages]
 
-    def on_stored(self, lists: Sequence[MessageList]) -> None:
+    def expect(self, batches: Sequence[MessageList]) -> None:
+        self.expected += batches
+
+    def drop(self, batches: Sequence[MessageList]) -> None:
+        self.dropped += batches
+
+    def add(self, batches: Sequence[MessageList]) -> None:
+        assert all(batch in self.expected for batch in batches)
         assert self.store.commits, "queued before it was on disk"
         self.events.append("queue")
-        self.queued += lists
+        self.queued += batches
         if self.queue_error is not None:
             raise self.queue_error
 

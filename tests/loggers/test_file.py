@@ -67,6 +67,18 @@ def test_a_line_that_a_crash_tore_is_ended_first(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b"old\nhal\nnew\n"
 
 
+def test_a_torn_line_on_a_full_disk_is_cut_off_so_that_the_daemon_can_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").write_bytes(b"old\nhal")
+    disk = Disk(monkeypatch, 0)
+    sink = Sink(tmp_path / "log")
+    assert (tmp_path / "log").read_bytes() == b"old\n"
+    disk.room = 1000
+    sink.write(b"new\n")
+    assert (tmp_path / "log").read_bytes() == b"old\nnew\n"
+
+
 @pytest.mark.parametrize("room", range(13))
 def test_a_full_disk_loses_and_doubles_nothing(
     room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

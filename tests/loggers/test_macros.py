@@ -40,6 +40,7 @@ FULL = disposition(
     attempt=3,
     status=1,
     reason="ServiceUnavailable",
+    word="ServiceUnavailable",
     http_status=503,
     unregistered_at=1_700_000_000,
     text="451 4.4.1 [internal] try later",
@@ -172,4 +173,5 @@ def test_a_reader_that_honours_quotes_gets_every_field_back(rows: list[dict[str,
 def _nasty(row: dict[str, str]) -> Disposition:
     home = Home(QueueKey("g", row["b"], row["d"]), 10, NOW, count=1, progress=bytearray(1), remaining=1)
     shared = part(mailfrom=row["sa"], context={"k": row["key"]})
-    return disposition(message=message(5, part=shared, home=home, rcpt=row["da"]), reason=row["e"])
+    told = message(5, part=shared, home=home, rcpt=row["da"])
+    return disposition(message=told, reason=row["e"], word=row["e"])

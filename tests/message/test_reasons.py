@@ -134,8 +134,8 @@ def test_topic_disallowed_fails_the_message_that_named_the_topic_and_suspends_ot
 @pytest.mark.parametrize(
     ("status", "word", "klass", "action", "code"),
     [
-        (200, "", Class.SUCCESS, Action.DELIVERED, 200),
-        (204, "", Class.SUCCESS, Action.DELIVERED, 204),
+        (200, "", Class.SUCCESS, Action.DELIVERED, 0),
+        (204, "", Class.SUCCESS, Action.DELIVERED, 0),
         (400, "NewWord", Class.PERMANENT_MESSAGE, Action.PERMFAIL, 400),
         (400, "", Class.PERMANENT_MESSAGE, Action.PERMFAIL, 400),
         (400, "Unregistered", Class.PERMANENT_MESSAGE, Action.PERMFAIL, 400),

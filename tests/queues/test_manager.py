@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from momentum_push.clock import ManualClock
 from momentum_push.errors import SpoolError
-from momentum_push.message import MessageList, QueueKey
+from momentum_push.message import Home, MessageList, QueueKey
 from momentum_push.queues import PAGE, Queue, QueueManager
 from tests.helpers.lists import NOW, QUEUE, message_list
 
@@ -56,6 +56,7 @@ class World:
     def put(self, delay: float = 0.0, count: int = COUNT, lane: int = 10) -> MessageList:
         """Commit a new list and hand it to the manager."""
         batch = self.commit(delay, count, lane)
+        self.manager.expect([batch])
         self.manager.add([batch])
         return batch
 
@@ -70,14 +71,15 @@ class World:
         """Deliver up to `most` messages and settle them."""
         queue = self.manager.get(QUEUE)
         messages = queue.take(most, self.clock.now())
-        emptied = []
+        emptied: list[Home] = []
         for message in messages:
             assert message.home.leave(message.place), "taken twice"
             self.taken.append(message.sequence)
             if not message.home.remaining:
                 del self.shelf.lists[message.home.number]
-                emptied.append(message.home.number)
-        self.manager.left(len(messages), emptied)
+                emptied.append(message.home)
+        self.manager.left(len(messages))
+        self.manager.off_disk(emptied)
         self.manager.refill(queue)
         return len(messages)
 

@@ -70,7 +70,7 @@ def test_release_ends_a_hold() -> None:
 
 def test_stored_messages_count_as_active_once_their_first_is_due() -> None:
     queue = filled(numbered(1, first=10))
-    queue.lanes[10].store(numbered(2, first=20, due=NOW + 5))
+    queue.lanes[10].books.store(numbered(2, first=20, due=NOW + 5))
     assert queue.sizes(NOW) == (3, 3)
     assert queue.sizes(NOW + 5) == (6, 0)
 

@@ -93,7 +93,7 @@ _LIMITS = (
         "listener_sessions", Kind.INTEGER, 0, _ANY, help="concurrent sessions on this scope; 0 = no limit"
     ),
     Option("service_sessions", Kind.INTEGER, 0, _SITE, help="concurrent sessions over all SMTP listeners"),
-    Option("max_message_size", Kind.INTEGER, 0, _SITE, "bytes", "0 = no limit"),
+    Option("max_message_size", Kind.INTEGER, 0, _SITE, "bytes", "0 = none set: 10 MiB"),
     Option("max_receptions_per_connection", Kind.INTEGER, 0, _SITE, help="then 421; 0 = no limit"),
     Option("max_recipients_per_message", Kind.INTEGER, 0, _SITE, help="then 452; 0 = no limit"),
     Option("max_recipients_per_connection", Kind.INTEGER, 0, _SITE, help="0 = no limit"),

@@ -31,7 +31,7 @@ _COMMON = (
 )
 
 _APN_LOGGER = (
-    Option("logfile", Kind.STRING, _LOGS + "apnlog.ec", ("apn_logger",), help="file of the records"),
+    Option("logfile", Kind.OUTPUT, _LOGS + "apnlog.ec", ("apn_logger",), help="file of the records"),
     Option("logmode", Kind.MODE, 0o644, ("apn_logger", "json_logger"), help="its mode"),
     Option("log_delivery", Kind.BOOLEAN, True, ("apn_logger",), help="D records"),
     Option("log_permfail", Kind.BOOLEAN, True, ("apn_logger",), help="P records"),
@@ -69,12 +69,12 @@ _APN_LOGGER = (
 
 _EC_LOGGER = (
     Option(
-        "mainlog", Kind.PATH, _LOGS + "mainlog.ec", ("ec_logger",), help="receptions, deliveries, failures"
+        "mainlog", Kind.OUTPUT, _LOGS + "mainlog.ec", ("ec_logger",), help="receptions, deliveries, failures"
     ),
-    Option("paniclog", Kind.PATH, _LOGS + "paniclog.ec", ("ec_logger",), help="what should not happen"),
-    Option("rejectlog", Kind.PATH, _LOGS + "rejectlog.ec", ("ec_logger",), help="refused input"),
-    Option("acctlog", Kind.PATH, _LOGS + "acctlog.ec", ("ec_logger",), help="authentication"),
-    Option("importlog", Kind.PATH, _LOGS + "importlog.ec", ("ec_logger",), help="spool imports"),
+    Option("paniclog", Kind.OUTPUT, _LOGS + "paniclog.ec", ("ec_logger",), help="what should not happen"),
+    Option("rejectlog", Kind.OUTPUT, _LOGS + "rejectlog.ec", ("ec_logger",), help="refused input"),
+    Option("acctlog", Kind.OUTPUT, _LOGS + "acctlog.ec", ("ec_logger",), help="authentication"),
+    Option("importlog", Kind.OUTPUT, _LOGS + "importlog.ec", ("ec_logger",), help="spool imports"),
     Option("mainlog_mode", Kind.MODE, 0o644, ("ec_logger",), help="mode of mainlog"),
     Option("paniclog_mode", Kind.MODE, 0o644, ("ec_logger",), help="mode of paniclog"),
     Option("rejectlog_mode", Kind.MODE, 0o644, ("ec_logger",), help="mode of rejectlog"),
@@ -85,7 +85,7 @@ _EC_LOGGER = (
 _BOTH = ("ec_logger", "json_logger")
 
 _RECORDS = (
-    Option("logfile", Kind.STRING, _LOGS + "records.json", ("json_logger",), help="file of the records"),
+    Option("logfile", Kind.OUTPUT, _LOGS + "records.json", ("json_logger",), help="file of the records"),
     Option("log_receptions", Kind.BOOLEAN, True, _BOTH, help="what came in"),
     Option("log_deliveries", Kind.BOOLEAN, True, _BOTH, help="what Apple took"),
     Option("log_transient_failures", Kind.BOOLEAN, True, _BOTH, help="what will be tried again"),

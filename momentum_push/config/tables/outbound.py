@@ -226,7 +226,7 @@ _APN = (
         604800,
         _ALL,
         "seconds",
-        "from injection to apns-expiration; 0 = one try",
+        "from injection to apns-expiration; 0 = Apple stores nothing",
         high=2**32,
     ),
     Option("apn_strict_payload", Kind.BOOLEAN, True, _ALL, help="false: only size and JSON are checked"),

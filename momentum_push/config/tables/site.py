@@ -8,7 +8,7 @@ _GLOBAL = ("global",)
 _RESIDENT = ("binding", "binding_group", "global")
 
 _SPOOL = (
-    Option("spoolbase", Kind.STRING, "/var/spool/ecelerity", _GLOBAL, help="folder of the spool; restart"),
+    Option("spoolbase", Kind.OUTPUT, "/var/spool/ecelerity", _GLOBAL, help="folder of the spool; restart"),
     Option("spool_mode", Kind.MODE, 0o640, _GLOBAL, help="mode of its files; restart"),
     Option("force_fsync", Kind.BOOLEAN, True, _GLOBAL, help="fsync before a message is acknowledged"),
     Option(
@@ -54,7 +54,7 @@ _SPOOL = (
 )
 
 _PROCESS = (
-    Option("pidfile", Kind.PATH, "", _GLOBAL, help="where the process id is written; empty = nowhere"),
+    Option("pidfile", Kind.OUTPUT, "", _GLOBAL, help="where the process id is written; empty = nowhere"),
     Option(
         "receivers", Kind.INTEGER, 0, _GLOBAL, help="processes for the doors; 0 = inside the core", high=256
     ),

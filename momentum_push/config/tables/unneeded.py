@@ -24,6 +24,7 @@ UNNEEDED_STANZAS = _words(
     replication risky_domains saslauthd scriptlet_ext securecreds seedlist sendmail_logger sieve sieve_*
     siq smpp smpp_* smtp_auth_proxy smtp_cbv smtp_rset smtpapi snmp spf spf_macros spf_v1 static_routes
     statp stpd subaccounts suppress_spool syslog_io thread_pool threadpool tls_macros uribl url_ripper
+    fbl inbound_audit jlog_io mobility persist_io
     vctx_copy velocity webhooks xclient xmpp xmpp_* zgrey
     """
 )
