@@ -281,7 +281,11 @@ class Link:
         return None
 
     def _set(self, setting: int, value: int) -> None:
-        """Obey one setting; a changed INITIAL_WINDOW_SIZE is nothing to streams whose body is out."""
+        """Obey one setting.
+
+        A changed INITIAL_WINDOW_SIZE is nothing to streams whose body is out. MAX_HEADER_LIST_SIZE is
+        advice that we leave: our lists have 500 bytes, and a peer with less room answers 431.
+        """
         if setting == MAX_CONCURRENT_STREAMS:
             self.max_streams = value
         elif setting == INITIAL_WINDOW_SIZE:
