@@ -191,7 +191,7 @@ def stand_in(checkout, body):
     python.chmod(0o755)
 
 
-STEPS = ["-m ruff check ", "-m ruff format --check ", "-m mypy --strict", "-m pytest tests/test_rooms.py"]
+STEPS = ["-m ruff check ", "-m ruff format --check ", "-m mypy --strict", "-m pytest -q tests/test_rooms.py"]
 
 
 @pytest.mark.parametrize("environment", [dict(os.environ), {}], ids=["as usual", "no PATH"])

@@ -220,45 +220,32 @@ class Judge:
 
 def expire(message: Message, text: str, now: float) -> Disposition:
     """Return the record of a message that is given up without an attempt (momentum.md 6.4)."""
-    return Disposition(
-        kind=Kind.PERMFAIL,
-        message=message,
-        at=now,
-        attempt=message.home.attempts,
-        status=NO_ANSWER,
-        reason=text,
-        text=text,
-        stage=_STAGE_NOT_CONNECTED,
-    )
+    return _untried(Kind.PERMFAIL, message, text, text, now)
 
 
 def outage(message: Message, why: str, now: float) -> Disposition:
     """Return the one record of an outage: no connection could be made (momentum.md 6.3)."""
-    return Disposition(
-        kind=Kind.TEMPFAIL,
-        message=message,
-        at=now,
-        attempt=message.home.attempts,
-        status=NO_ANSWER,
-        reason=why,
-        text=f"451 4.4.1 [internal] No valid hosts ({why})",
-        stage=_STAGE_NOT_CONNECTED,
-    )
+    return _untried(Kind.TEMPFAIL, message, why, f"451 4.4.1 [internal] No valid hosts ({why})", now)
 
 
 def accuse(message: Message, reason: str, peer: Peer, now: float) -> Disposition:
     """Return the one record of a suspension that no answer began: a GOAWAY named the fault (apns.md 6.4)."""
+    record = _untried(Kind.TEMPFAIL, message, reason, f"451 4.7.1 [internal] {reason}", now)
+    record.word, record.remote, record.conn_id = reason, peer.remote, peer.conn_id
+    record.stage = _STAGE_ANSWER
+    return record
+
+
+def _untried(kind: Kind, message: Message, reason: str, text: str, now: float) -> Disposition:
     return Disposition(
-        kind=Kind.TEMPFAIL,
+        kind=kind,
         message=message,
         at=now,
         attempt=message.home.attempts,
         status=NO_ANSWER,
         reason=reason,
-        remote=peer.remote,
-        conn_id=peer.conn_id,
-        stage=_STAGE_ANSWER,
-        text=f"451 4.7.1 [internal] {reason}",
+        text=text,
+        stage=_STAGE_NOT_CONNECTED,
     )
 
 

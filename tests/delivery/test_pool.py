@@ -16,7 +16,7 @@ from momentum_push.delivery.apns.connection import ConnectionState
 from momentum_push.delivery.pool import TURN
 from momentum_push.delivery.settings import Limit
 from momentum_push.message import Kind, Phase
-from momentum_push.queues import RetryPolicy, manager
+from momentum_push.queues import EXPIRED_UNTRIED, RetryPolicy, manager
 from tests.helpers.delivery import FakeCredential, World, opened_world, turns
 from tests.helpers.lists import NOW, part
 
@@ -148,6 +148,44 @@ def test_blackhole_fails_everything_without_a_connection() -> None:
         assert len(world.log.written) == 1000
 
     play(scene, is_blackholed=True)
+
+
+def test_what_was_refused_goes_over_another_connection_at_once() -> None:
+    """interfaces.md 2, "Retry"; apns.md 6.5."""
+
+    async def scene(world: World) -> None:
+        await world.put(3)
+        world.made[0].refuse()
+        await turns()
+        assert [[m.sequence for m in batch] for batch in world.made[1].sent] == [[1, 2, 3]]
+        assert len(world.made[0].sent) == 1
+
+    play(scene)
+
+
+def test_where_there_is_no_other_connection_a_refused_request_comes_back_after_a_second() -> None:
+    async def scene(world: World) -> None:
+        await world.put(3)
+        world.made[0].refuse()
+        await turns()
+        assert (world.dials, world.pool.in_flight) == (1, 0)
+        await world.advance(1.1)
+        assert (world.dials, world.pool.in_flight) == (1, 3)
+
+    play(scene, max_connections=1)
+
+
+def test_what_expires_in_an_outage_is_recorded_at_the_next_try() -> None:
+    async def scene(world: World) -> None:
+        world.refuse()
+        await world.put(4, shared=part(expiration=int(world.clock.now()) + 5))
+        await world.put(2)
+        for _ in range(12):
+            await world.advance(1)
+        assert world.log.texts(Kind.PERMFAIL) == [EXPIRED_UNTRIED] * 4
+        assert (world.queue.active, world.queues.resident) == (2, 2)
+
+    play(scene)
 
 
 def test_suspend_delivery_sends_nothing_until_it_is_lifted() -> None:

@@ -166,6 +166,11 @@ class FakeConnection:
         messages, self.flight = self.flight[:count], self.flight[count:]
         self._tell([outcome(message, status, reason, **changes) for message in messages])
 
+    def refuse(self) -> None:
+        """Refuse all that is in flight, RST_STREAM REFUSED_STREAM, and stay open."""
+        messages, self.flight = self.flight, []
+        self._tell([Outcome(message, Phase.NOT_PROCESSED, reason="REFUSED_STREAM") for message in messages])
+
     def goaway(self, reason: str, processed: int = 0) -> None:
         """Say goodbye: the first `processed` requests will be answered, the others come back."""
         self.goaway_reason = reason

@@ -269,7 +269,7 @@ def test_good_configuration_has_no_problems(tmp_path: Path) -> None:
         ('peer "192.0.2.0/24" { use_ssl = true }', "use_ssl without tls_certificate", False),
         (
             'authplainparameters = [ uri = "file:///nonexistent" ] smtp_extensions = ("AUTH PLAIN")',
-            "/nonexistent: password file cannot be read",
+            'password file "/nonexistent" cannot be read',
             False,
         ),
     ],
