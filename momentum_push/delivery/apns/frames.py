@@ -44,12 +44,13 @@ FRAME_HEAD = struct.Struct(">IBI")
 
 
 class Code(enum.IntEnum):
-    """Error codes that we send (RFC 9113 section 7)."""
+    """Error codes that we send or act on (RFC 9113 section 7)."""
 
     NO_ERROR = 0
     PROTOCOL_ERROR = 1
     FLOW_CONTROL_ERROR = 3
     FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
     CANCEL = 8
     COMPRESSION_ERROR = 9
     ENHANCE_YOUR_CALM = 11

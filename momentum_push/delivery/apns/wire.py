@@ -5,10 +5,10 @@
     list[Outcome] ◄────────────└──────┘◄─ receive(bytes)          time comes in as `now` (monotonic)
 
 The protocol beneath the requests (settings, windows, header blocks in pieces, a peer's misdeeds) is in
-`link`, what a request looks like in `request`. Two paths are kept short here, because everything takes
-them: `send`, whose every request adds four pieces to one list of bytes, and the answer that is one frame
-and begins with `:status 200` in one byte. That one is recognised where it lies; nothing else of it is
-read, for nothing else of it counts (apns.md 4.1). What is decided here:
+`link`, what a request looks like in `request`. Two paths are kept short, because everything takes them:
+`send`, whose every request adds four pieces to one list of bytes, and the answer that is one frame and
+begins with `:status 200` in one byte: nothing else of it is read, for nothing else of it counts
+(apns.md 4.1). What is decided here:
 
 - *When a request may go out.* After the peer's SETTINGS. With provider tokens one request alone, the
   probe, until its answer proves the token (apns.md 6.1). Then up to min(peer's limit, ours); never
@@ -63,7 +63,6 @@ MAX_STREAM_ID = 2**31 - 1
 WEAR = 3
 """Timeouts, or 500s, in a row that make a connection wedged."""
 TYPICAL_BODY = 256
-REFUSED_STREAM = 7
 
 _WHOLE_HEADERS = bytes((HEADERS, END_HEADERS | END_STREAM))  # type and flags of an answer that is one frame
 _STATUS_200 = 0x88  # `:status 200` as the first field of a block: entry 8 of the static table
@@ -267,7 +266,9 @@ class Wire:
         for stream_id in late:
             self._cancel(stream_id, now, outcomes)
         if self._choked_at is not None and self._choked_at <= limit:
-            self.drain("the peer left no room for a request")
+            link = self._link
+            room = f"{link.max_streams} streams, windows {link.window} and {link.initial_window}"
+            self.drain(f"the peer left no room for a request of {self._wanted_window} bytes ({room})")
         self._watch_room(now)
         return outcomes
 
@@ -313,8 +314,8 @@ class Wire:
         del self._exchanges[stream_id]
         self.is_proven = True
         self._timeouts = self._faults = 0
-        seconds = now - exchange.sent_at
-        outcomes.append(Outcome(exchange.message, _ANSWERED, 200, "", 0, 0.0, exchange.size, seconds))
+        seconds, size = now - exchange.sent_at, exchange.size
+        outcomes.append(Outcome(exchange.message, Phase.ANSWERED, 200, size=size, seconds=seconds))
         return True
 
     def _exchange_of(self, stream_id: int) -> Exchange | None:
@@ -348,7 +349,7 @@ class Wire:
 
     def _on_reset(self, event: Reset, now: float, outcomes: list[Outcome]) -> None:
         self._exchange_of(event.stream_id)
-        phase = Phase.NOT_PROCESSED if event.code == REFUSED_STREAM else Phase.UNKNOWN
+        phase = Phase.NOT_PROCESSED if event.code == Code.REFUSED_STREAM else Phase.UNKNOWN
         self._end(event.stream_id, phase, f"RST_STREAM {error_name(event.code)}", now, outcomes)
 
     def _on_credit(self, event: Credit, now: float, outcomes: list[Outcome]) -> None:
@@ -409,7 +410,6 @@ class Wire:
             self.drain(f"{self._faults} answers in a row with status 500")
 
 
-_ANSWERED = Phase.ANSWERED
 _HANDLERS: dict[type, Callable[[Wire, Any, float, list[Outcome]], None]] = {
     Head: Wire._on_head,
     Chunk: Wire._on_chunk,

@@ -232,6 +232,7 @@ def test_a_peer_that_never_makes_room_loses_the_connection_in_the_end() -> None:
     wire.expire(35.0)
     assert wire.is_done
     assert "no room" in wire.drain_reason
+    assert wire.drain_reason.endswith("of 35 bytes (1000 streams, windows 65535 and 10)")
 
 
 def test_a_limit_of_zero_for_a_while_is_borne() -> None:
