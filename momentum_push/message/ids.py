@@ -17,6 +17,7 @@ that was thrown away do not come back in the logs of its successor.
 """
 
 import re
+from functools import lru_cache
 
 __all__ = ["SALT_BITS", "SEQUENCE_BITS", "apns_id", "first_sequence", "format_mid", "hex_id", "parse_mid"]
 
@@ -60,10 +61,14 @@ def apns_id(salt: int, sequence: int) -> str:
 
     Layout of the 122 free bits of a version 4 UUID (RFC 9562 section 5.4): sequence first, then salt.
     """
-    bits = sequence << SALT_BITS | salt
-    high, middle, low = bits >> 74, bits >> 62 & 0xFFF, bits & (1 << 62) - 1
-    digits = f"{high << 16 | 0x4000 | middle:016x}{0x8000000000000000 | low:016x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return f"{sequence >> 16:08x}-{sequence & 0xFFFF:04x}-{_salted(salt)}"
+
+
+@lru_cache(maxsize=16)
+def _salted(salt: int) -> str:
+    """Return what all ids of one spool end in; kept, for each request and each record needs it."""
+    digits = f"{0x4000 | salt >> 62:04x}{1 << 63 | salt & (1 << 62) - 1:016x}"
+    return f"{digits[:4]}-{digits[4:8]}-{digits[8:]}"
 
 
 def hex_id(number: int) -> str:

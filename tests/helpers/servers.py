@@ -28,18 +28,18 @@ import pytest
 from momentum_push.simulator import make_provider_key, make_server_certificate
 from tests.helpers.daemon import WAIT_S, until
 
-__all__ = ["Apns", "free_port", "needs", "running_apns", "running_nginx"]
+__all__ = ["Apns", "free_port", "is_listening", "needs", "running_apns", "running_nginx"]
 
 TEAM = "TEAM123456"
 
 
-def needs(program: str) -> str:
+def needs(program: str, package: str = "") -> str:
     """Return the path of a program; skip the test (in CI: fail it) when it is not installed."""
     found = shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None and os.environ.get("CI"):
         raise AssertionError(f"{program} is not installed; .ci/run should have done that")
     if found is None:
-        pytest.skip(f"{program} is not installed; on Debian: apt-get install {program}")
+        pytest.skip(f"{program} is not installed; on Debian: apt-get install {package or program}")
     return found
 
 
@@ -155,14 +155,15 @@ def running_nginx(folder: Path) -> Iterator[Apns]:
     conf.write_text(NGINX.format(folder=folder, port=apns.port))
     with subprocess.Popen([nginx, "-p", str(folder), "-c", str(conf)], stderr=subprocess.DEVNULL) as process:
         try:
-            until(lambda: _answers(apns.port), f"nginx on port {apns.port}")
+            until(lambda: is_listening(apns.port), f"nginx on port {apns.port}")
             yield apns
         finally:
             process.terminate()
             process.wait(WAIT_S)
 
 
-def _answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
+    """Whether somebody takes connections on this port."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True

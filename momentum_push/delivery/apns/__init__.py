@@ -7,7 +7,9 @@ by the daemon.
 
     credential ◄── provider_token, certificate      who we are
     tls                                             the context for it
-    connection ──► wire ──► engine (h2), frames, request, response
+    connection ──► wire ──► link ──► frames         what the peer allows; bytes
+        │   │         ├───► request ──► headers     what goes out; HPACK
+        │   │         └───► exchange ──► response   what comes back
         │   └────► liveness                         when silence is death
         └────────► failures                         why no connection came about, in words
 """

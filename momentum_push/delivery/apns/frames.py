@@ -1,24 +1,100 @@
-"""Cutting received bytes into HTTP/2 frames (RFC 9113 section 4.1), before anybody interprets them.
+"""HTTP/2 frames as bytes (RFC 9113 sections 4 and 6): cutting what was received, writing what is due.
 
      0        3    4     5          9
     ├ length ─┼type┼flags┼─ stream ─┼─ length bytes of payload ─…
 
-Lives here so that GOAWAY can be taken out of the stream before h2 sees it: h2 closes its state at
-GOAWAY, although answers to the requests up to last-stream-id are still due (design.md 3).
+Lives here: shapes and their limits. What a frame means is in `link` (for the connection) and in `wire`
+(for a request).
 """
 
 from __future__ import annotations
 
+import enum
+import struct
 from collections.abc import Iterator
 
 from momentum_push.errors import ProtocolError
 
-__all__ = ["GOAWAY", "HEADER_LENGTH", "MAX_FRAME", "FrameCutter"]
+__all__ = [
+    "GOAWAY",
+    "HEADER_LENGTH",
+    "MAX_FRAME",
+    "Breach",
+    "Code",
+    "FrameCutter",
+    "frame",
+    "split_request",
+    "unpad",
+]
 
 HEADER_LENGTH = 9
 MAX_FRAME = 16384
 """Our SETTINGS_MAX_FRAME_SIZE: the least that HTTP/2 allows, and plenty for answers of a hundred bytes."""
-GOAWAY = 7
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
+PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
+
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+HAS_PRIORITY = 0x20
+
+FRAME_HEAD = struct.Struct(">IBI")
+"""Length and type in one number (`length << 8 | type`), flags, stream."""
+
+
+class Code(enum.IntEnum):
+    """Error codes that we send or act on (RFC 9113 section 7)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    FLOW_CONTROL_ERROR = 3
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    ENHANCE_YOUR_CALM = 11
+
+
+class Breach(ProtocolError):
+    """The peer broke HTTP/2; `code` is what our GOAWAY tells it."""
+
+    def __init__(self, text: str, code: Code = Code.PROTOCOL_ERROR) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+    """Return one frame."""
+    return FRAME_HEAD.pack(len(payload) << 8 | kind, flags, stream_id) + payload
+
+
+def split_request(stream_id: int, block: bytes, body: bytes, step: int) -> Iterator[bytes]:
+    """Yield the frames of a request whose header block or body is longer than one frame of `step` bytes."""
+    kind, flags = HEADERS, 0
+    for start in range(0, len(block), step):
+        is_last = start + step >= len(block)
+        yield frame(kind, END_HEADERS if is_last else flags, stream_id, block[start : start + step])
+        kind = CONTINUATION
+    for start in range(0, max(len(body), 1), step):
+        is_last = start + step >= len(body)
+        yield frame(DATA, END_STREAM if is_last else 0, stream_id, body[start : start + step])
+
+
+def unpad(payload: bytes, flags: int) -> bytes:
+    """Return a payload of HEADERS or DATA without its padding and priority fields.
+
+    Raises:
+        Breach: there is more padding than payload.
+    """
+    start, end = 0, len(payload)
+    if flags & PADDED:
+        start, end = 1, end - (payload[0] if payload else 0)
+    if flags & HAS_PRIORITY:
+        start += 5
+    if start > end:
+        raise Breach("the peer sent a frame with more padding than payload")
+    return payload[start:end]
 
 
 class FrameCutter:
@@ -33,22 +109,22 @@ class FrameCutter:
         The iterator must be used up, or the connection given up.
 
         Raises:
-            ProtocolError: a frame longer than allowed; what is no HTTP/2 at all looks like this, too.
+            Breach: a frame longer than allowed; what is no HTTP/2 at all looks like this, too.
         """
         if self._rest:
             data = self._rest + data
         start, end = 0, len(data)
         while end - start >= HEADER_LENGTH:
-            length = int.from_bytes(data[start : start + 3])
+            length = data[start] << 16 | data[start + 1] << 8 | data[start + 2]
             if length > MAX_FRAME:
-                raise ProtocolError(_too_long(data[start:], length))
+                raise Breach(_too_long(data[start:], length), Code.FRAME_SIZE_ERROR)
             after = start + HEADER_LENGTH + length
             if after > end:
                 break
             kind = data[start + 3]
-            frame = data[start:after]
+            cut = data[start:after]
             start = after
-            yield kind, frame
+            yield kind, cut
         self._rest = data[start:]
 
 

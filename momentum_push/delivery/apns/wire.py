@@ -4,8 +4,11 @@
                                │ Wire │
     list[Outcome] ◄────────────└──────┘◄─ receive(bytes)          time comes in as `now` (monotonic)
 
-Behind these methods the `h2` library keeps the protocol's state; nothing of it shows outside, so
-that a leaner engine can take its place. What is ours to decide, and is decided here:
+The protocol beneath the requests (settings, windows, header blocks in pieces, a peer's misdeeds) is in
+`link`, what a request looks like in `request`. Two paths are kept short, because everything takes them:
+`send`, whose every request adds four pieces to one list of bytes, and the answer that is one frame and
+begins with `:status 200` in one byte: nothing else of it is read, for nothing else of it counts
+(apns.md 4.1). What is decided here:
 
 - *When a request may go out.* After the peer's SETTINGS. With provider tokens one request alone, the
   probe, until its answer proves the token (apns.md 6.1). Then up to min(peer's limit, ours); never
@@ -19,6 +22,7 @@ that a leaner engine can take its place. What is ours to decide, and is decided 
     above last-stream-id of a GOAWAY       NOT_PROCESSED
     deadline                               UNKNOWN, and RST_STREAM CANCEL frees the peer's slot
     any other reset, connection lost       UNKNOWN
+    windows of its stream beyond 2^31-1    UNKNOWN, and RST_STREAM
 
 - *When the connection is of no more use*: GOAWAY (answers that are due are waited for), stream ids or
   `max_deliveries` used up, WEAR timeouts or 500s in a row (apns.md 6.3, 5.5: wedged), no room to send
@@ -29,31 +33,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import msgspec
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
+from momentum_push.delivery.apns.exchange import Exchange
+from momentum_push.delivery.apns.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEAD,
+    HEADER_LENGTH,
+    HEADERS,
+    Breach,
+    Code,
+    FrameCutter,
+    split_request,
 )
-from h2.exceptions import H2Error
-
-from momentum_push.delivery.apns.engine import make_engine
-from momentum_push.delivery.apns.frames import GOAWAY, HEADER_LENGTH, FrameCutter
-from momentum_push.delivery.apns.request import Field, RequestWriter, size_of
-from momentum_push.delivery.apns.response import (
-    Farewell,
-    error_name,
-    read_body,
-    read_farewell,
-    read_retry_after,
-)
-from momentum_push.errors import ProtocolError
+from momentum_push.delivery.apns.link import MAX_WINDOW, Chunk, Credit, Goodbye, Head, Link, Pong, Reset
+from momentum_push.delivery.apns.request import RequestWriter
+from momentum_push.delivery.apns.response import Farewell, error_name, read_farewell
 from momentum_push.message import Message, Outcome, Phase
 
 __all__ = ["Request", "Wire", "WireOptions"]
@@ -62,13 +60,12 @@ Request = tuple[Message, str]
 """What to send, and the topic to send it under."""
 
 MAX_STREAM_ID = 2**31 - 1
-MAX_BODY = 4096
-"""Bytes kept of an answer's body; a reason needs a hundred."""
 WEAR = 3
 """Timeouts, or 500s, in a row that make a connection wedged."""
-TIDY_EVERY = 256
-"""Requests between two sweeps of ended streams out of h2, which walks all of them."""
 TYPICAL_BODY = 256
+
+_WHOLE_HEADERS = bytes((HEADERS, END_HEADERS | END_STREAM))  # type and flags of an answer that is one frame
+_STATUS_200 = 0x88  # `:status 200` as the first field of a block: entry 8 of the static table
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +83,11 @@ class WireOptions:
     """Wall clock minus monotonic, for dates in answers."""
 
 
-class _Exchange(msgspec.Struct, gc=False):
-    """One request under way."""
-
-    message: Message
-    sent_at: float
-    size: int
-    status: int = 0
-    retry_after: bytes = b""
-    body: bytes = b""
-
-
 class Wire:
     """One connection's protocol state; see the module's head."""
 
     def __init__(self, options: WireOptions) -> None:
         self.options = options
-        self.is_ready = False
-        """The peer's SETTINGS have come."""
         self.is_proven = not options.is_probing
         self.drain_reason = ""
         """Why nothing more is taken; empty: it is."""
@@ -115,27 +99,23 @@ class Wire:
         self.pinged_at: float | None = None
         """When the PING that waits for its ACK went out."""
         self.sent = 0
-        self._exchanges: dict[int, _Exchange] = {}  # by stream id, and so in the order of their deadlines
+        self._exchanges: dict[int, Exchange] = {}  # by stream id, and so in the order of their deadlines
         self._writer = RequestWriter(options.authority)
+        self._link = Link(self._writer.resize)
         self._cutter = FrameCutter()
-        self._h2 = make_engine()
         self._next_id = 1
-        self._limit = 0  # so that nothing goes out before SETTINGS
         self._wanted_window = 0  # bytes of the body that did not fit, until it would
         self._typical_body = TYPICAL_BODY
         self._choked_at: float | None = None
         self._timeouts = 0
         self._faults = 0
-        self._handlers: dict[type, Callable[[Any, float, list[Outcome]], None]] = {
-            ResponseReceived: self._on_response,
-            DataReceived: self._on_data,
-            StreamEnded: self._on_end,
-            StreamReset: self._on_reset,
-            RemoteSettingsChanged: self._on_settings,
-            PingAckReceived: self._on_ping_ack,
-        }
 
     # --- what there is to know
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the peer's SETTINGS have come."""
+        return self._link.is_ready
 
     @property
     def in_flight(self) -> int:
@@ -163,24 +143,28 @@ class Wire:
     def capacity(self) -> int:
         """Messages that `send` would take now, by the size of the last ones; exact when it says 0."""
         slots = self._slots()
-        window = self._window()
+        window = self._link.room
         if slots <= 0 or window <= 0 or window < self._wanted_window:
             return 0
         return min(slots, max(1, window // self._typical_body))
 
     def __repr__(self) -> str:
         state = self.error or self.drain_reason or ("open" if self.is_ready else "waiting for SETTINGS")
-        return f"<wire {state}, {self.in_flight} of {self._limit} streams, window {self._window()}>"
+        link = self._link
+        return f"<wire {state}, {self.in_flight} of {link.max_streams} streams, window {link.room}>"
 
     # --- out
 
     def initiate(self) -> None:
         """Queue our preface and SETTINGS."""
-        self._h2.initiate_connection()
+        self._link.initiate()
 
     def data_to_send(self) -> bytes:
         """Return, once, the bytes to be written now."""
-        return self._h2.data_to_send()
+        out = self._link.out
+        data = b"".join(out)
+        out.clear()
+        return data
 
     def send(self, requests: Sequence[Request], authorization: bytes, now: float) -> int:
         """Take as many of `requests`, from the front, as streams and windows allow.
@@ -188,26 +172,35 @@ class Wire:
         Returns:
             How many were taken; each of them will have exactly one outcome.
         """
-        taken = octets = 0
-        slots = min(self._slots(), len(requests))
-        while taken < slots:
-            message, topic = requests[taken]
+        link, exchanges, write, pack = self._link, self._exchanges, self._writer.block, FRAME_HEAD.pack
+        add = link.out.append
+        first = stream_id = self._next_id
+        window, longest, step = link.window, link.initial_window, link.max_frame
+        for message, topic in islice(requests, max(self._slots(), 0)):
             body = message.payload
-            if len(body) > self._window():
-                self._wanted_window = len(body)
+            length = len(body)
+            if length > window or length > longest:
+                self._wanted_window = length
                 break
-            self._open_stream(message, self._writer.fields(message, topic, authorization), now)
-            taken += 1
-            octets += len(body)
-        if taken:
-            self._typical_body = max(1, octets // taken)
-            self._count(taken)
+            block, size = write(message, topic, authorization)
+            if length <= step and len(block) <= step:
+                add(pack(len(block) << 8 | HEADERS, END_HEADERS, stream_id))
+                add(block)
+                add(pack(length << 8 | DATA, END_STREAM, stream_id))
+                add(body)
+            else:
+                link.out.extend(split_request(stream_id, block, body, step))
+            exchanges[stream_id] = Exchange(message, now, size + length)
+            window -= length
+            stream_id += 2
+        if taken := (stream_id - first) >> 1:
+            self._count(taken, link.window - window)
         self._watch_room(now)
         return taken
 
     def ping(self, now: float) -> None:
         """Queue a PING; its ACK clears `pinged_at`."""
-        self._h2.ping(b"momentum")
+        self._link.ping()
         self.pinged_at = now
 
     def drain(self, why: str) -> None:
@@ -216,11 +209,9 @@ class Wire:
 
     def farewell_bytes(self) -> bytes:
         """Return what is left to be written before an orderly close: our own GOAWAY."""
-        try:
-            self._h2.close_connection()
-        except H2Error:
-            return b""  # h2 has said it already, when the peer broke the protocol
-        return self._h2.data_to_send()
+        if not self.error:  # otherwise it has been said
+            self._link.goodbye(Code.NO_ERROR)
+        return self.data_to_send()
 
     # --- in
 
@@ -228,16 +219,23 @@ class Wire:
         """Take what one read brought; return the outcomes it means."""
         outcomes: list[Outcome] = []
         self.last_heard = now
+        if self.error:
+            return outcomes
         try:
             for kind, frame in self._cutter.cut(data):
-                if kind == GOAWAY:
-                    self._on_goaway(frame[HEADER_LENGTH:], now, outcomes)
-                else:
-                    for event in self._h2.receive_data(frame):
-                        if (handler := self._handlers.get(type(event))) is not None:
-                            handler(event, now, outcomes)
-        except (H2Error, ProtocolError) as error:
-            self._fail(str(error) or type(error).__name__, now, outcomes)
+                if (
+                    frame[3:5] == _WHOLE_HEADERS
+                    and len(frame) > HEADER_LENGTH
+                    and frame[HEADER_LENGTH] == _STATUS_200
+                    and self._accept(frame, now, outcomes)
+                ):
+                    continue
+                event = self._link.take(kind, frame)
+                if event is not None:
+                    _HANDLERS[type(event)](self, event, now, outcomes)
+        except Breach as breach:
+            self._fail(breach, now, outcomes)
+        self._link.calm(now, bool(outcomes))
         self._watch_room(now)
         return outcomes
 
@@ -268,40 +266,28 @@ class Wire:
         for stream_id in late:
             self._cancel(stream_id, now, outcomes)
         if self._choked_at is not None and self._choked_at <= limit:
-            self.drain("the peer left no room for a request")
+            link = self._link
+            room = f"{link.max_streams} streams, windows {link.window} and {link.initial_window}"
+            self.drain(f"the peer left no room for a request of {self._wanted_window} bytes ({room})")
         self._watch_room(now)
         return outcomes
 
     # --- inside: out
 
     def _slots(self) -> int:
-        if self.drain_reason:
+        if self.drain_reason or not self._link.is_ready:
             return 0
-        allowed = min(self._limit, self.options.max_streams if self.is_proven else 1)
+        allowed = min(self._link.max_streams, self.options.max_streams if self.is_proven else 1)
         slots = allowed - len(self._exchanges)
         if self.options.max_deliveries:
             slots = min(slots, self.options.max_deliveries - self.sent)
         return min(slots, (MAX_STREAM_ID - self._next_id) // 2 + 1)
 
-    def _window(self) -> int:
-        settings = self._h2.remote_settings
-        return min(self._h2.outbound_flow_control_window, settings.initial_window_size)
-
-    def _open_stream(self, message: Message, fields: list[Field], now: float) -> None:
-        stream_id, body = self._next_id, message.payload
-        self._h2.send_headers(stream_id, fields)
-        step = self._h2.max_outbound_frame_size
-        for start in range(0, max(len(body) - step, 0), step):
-            self._h2.send_data(stream_id, body[start : start + step])
-        last = (max(len(body), 1) - 1) // step * step
-        self._h2.send_data(stream_id, body[last:], end_stream=True)
-        self._exchanges[stream_id] = _Exchange(message, now, size_of(fields, body))
-        self._next_id += 2
-
-    def _count(self, taken: int) -> None:
-        before, self.sent = self.sent, self.sent + taken
-        if before // TIDY_EVERY != self.sent // TIDY_EVERY:
-            self._h2.tidy()
+    def _count(self, taken: int, octets: int) -> None:
+        self._next_id += 2 * taken
+        self._link.window -= octets
+        self._typical_body = max(1, octets // taken)
+        self.sent += taken
         if self.options.max_deliveries and self.sent >= self.options.max_deliveries:
             self.drain("max_deliveries_per_connection")
         elif self._next_id > MAX_STREAM_ID:
@@ -309,7 +295,7 @@ class Wire:
 
     def _watch_room(self, now: float) -> None:
         """Note since when there has been no room at all although nothing is in flight."""
-        if self._wanted_window and self._window() >= self._wanted_window:
+        if self._wanted_window and self._link.room >= self._wanted_window:
             self._wanted_window = 0
         is_free = self.capacity > 0 or self._exchanges or not self.is_ready or self.drain_reason
         if is_free:
@@ -319,57 +305,85 @@ class Wire:
 
     # --- inside: in
 
-    def _on_settings(self, event: RemoteSettingsChanged, now: float, outcomes: list[Outcome]) -> None:
-        self.is_ready = True
-        self._limit = self._h2.remote_settings.max_concurrent_streams
+    def _accept(self, frame: bytes, now: float, outcomes: list[Outcome]) -> bool:
+        """Settle a request by an answer of one frame with status 200; False: it is not that simple."""
+        stream_id = int.from_bytes(frame[5:HEADER_LENGTH])
+        exchange = self._exchanges.get(stream_id)
+        if exchange is None or exchange.status or self._link.is_inside_block:
+            return False
+        del self._exchanges[stream_id]
+        self.is_proven = True
+        self._timeouts = self._faults = 0
+        seconds, size = now - exchange.sent_at, exchange.size
+        outcomes.append(Outcome(exchange.message, Phase.ANSWERED, 200, size=size, seconds=seconds))
+        return True
 
-    def _on_ping_ack(self, event: PingAckReceived, now: float, outcomes: list[Outcome]) -> None:
+    def _exchange_of(self, stream_id: int) -> Exchange | None:
+        """Return the request of a stream; None: it has ended, and what comes late for it is nothing to us."""
+        if stream_id >= self._next_id or not stream_id & 1:
+            raise Breach(f"the peer sent a frame for stream {stream_id}, which was never opened")
+        return self._exchanges.get(stream_id)
+
+    def _on_pong(self, event: Pong, now: float, outcomes: list[Outcome]) -> None:
         self.pinged_at = None
 
-    def _on_response(self, event: ResponseReceived, now: float, outcomes: list[Outcome]) -> None:
-        exchange = self._exchanges.get(event.stream_id)
+    def _on_head(self, event: Head, now: float, outcomes: list[Outcome]) -> None:
+        exchange = self._exchange_of(event.stream_id)
         if exchange is None:
             return
-        for name, value in event.headers:
-            if name == b":status":
-                exchange.status = int(value) if value.isdigit() else 0
-            elif name == b"retry-after":
-                exchange.retry_after = value
+        if not exchange.status:  # what follows later are trailers
+            exchange.status, exchange.retry_after = event.status, event.retry_after
+        if event.is_ended:
+            self._end_of_stream(event.stream_id, now, outcomes)
 
-    def _on_data(self, event: DataReceived, now: float, outcomes: list[Outcome]) -> None:
-        # The stream's own window is let go: an answer of 64 KB would be a fault, the deadline ends it.
-        self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        exchange = self._exchanges.get(event.stream_id)
-        if exchange is not None and len(exchange.body) < MAX_BODY:
-            exchange.body += event.data
+    def _on_chunk(self, event: Chunk, now: float, outcomes: list[Outcome]) -> None:
+        exchange = self._exchange_of(event.stream_id)
+        if exchange is None:
+            return
+        exchange.add(event.data)
+        if event.is_ended:
+            self._end_of_stream(event.stream_id, now, outcomes)
 
-    def _on_end(self, event: StreamEnded, now: float, outcomes: list[Outcome]) -> None:
-        self._end(event.stream_id, Phase.UNKNOWN, "answer without a status", now, outcomes)
+    def _end_of_stream(self, stream_id: int, now: float, outcomes: list[Outcome]) -> None:
+        self._end(stream_id, Phase.UNKNOWN, "answer without a status", now, outcomes)
 
-    def _on_reset(self, event: StreamReset, now: float, outcomes: list[Outcome]) -> None:
-        is_refused = event.error_code == ErrorCodes.REFUSED_STREAM
-        phase = Phase.NOT_PROCESSED if is_refused else Phase.UNKNOWN
-        why = f"RST_STREAM {error_name(int(event.error_code))}"
-        self._end(event.stream_id, phase, why, now, outcomes)
+    def _on_reset(self, event: Reset, now: float, outcomes: list[Outcome]) -> None:
+        self._exchange_of(event.stream_id)
+        phase = Phase.NOT_PROCESSED if event.code == Code.REFUSED_STREAM else Phase.UNKNOWN
+        self._end(event.stream_id, phase, f"RST_STREAM {error_name(event.code)}", now, outcomes)
 
-    def _on_goaway(self, payload: bytes, now: float, outcomes: list[Outcome]) -> None:
-        if len(payload) < 8:
-            raise ProtocolError(f"the peer sent a GOAWAY of {len(payload)} bytes; 8 are the least")
-        self.farewell = farewell = read_farewell(payload)
+    def _on_credit(self, event: Credit, now: float, outcomes: list[Outcome]) -> None:
+        exchange = self._exchange_of(event.stream_id)
+        if exchange is None:
+            return
+        exchange.credit += event.octets
+        left = self._link.initial_window - len(exchange.message.payload)
+        if not event.octets:
+            self._give_up(event.stream_id, Code.PROTOCOL_ERROR, now, outcomes)
+        elif left + exchange.credit > MAX_WINDOW:
+            self._give_up(event.stream_id, Code.FLOW_CONTROL_ERROR, now, outcomes)
+
+    def _give_up(self, stream_id: int, code: Code, now: float, outcomes: list[Outcome]) -> None:
+        self._link.reset(stream_id, code)
+        self._end(stream_id, Phase.UNKNOWN, f"the peer's window update: {code.name}", now, outcomes)
+
+    def _on_goodbye(self, event: Goodbye, now: float, outcomes: list[Outcome]) -> None:
+        self.farewell = farewell = read_farewell(event.payload)
         self.drain(f"GOAWAY {farewell.reason}")
         above = [stream_id for stream_id in self._exchanges if stream_id > farewell.last_stream_id]
         for stream_id in above:
             self._end(stream_id, Phase.NOT_PROCESSED, f"GOAWAY {farewell.reason}", now, outcomes)
 
-    def _fail(self, what: str, now: float, outcomes: list[Outcome]) -> None:
-        self.error = what
-        self.drain(what)
-        self._end_all(Phase.UNKNOWN, what, now, outcomes)
+    def _fail(self, breach: Breach, now: float, outcomes: list[Outcome]) -> None:
+        self.error = str(breach)
+        self.drain(self.error)
+        self._link.goodbye(breach.code)
+        self._end_all(Phase.UNKNOWN, self.error, now, outcomes)
 
     # --- inside: ends
 
     def _cancel(self, stream_id: int, now: float, outcomes: list[Outcome]) -> None:
-        self._h2.reset_stream(stream_id, ErrorCodes.CANCEL)
+        self._link.reset(stream_id, Code.CANCEL)
         why = f"no answer within {self.options.response_timeout_s:g} s"
         self._end(stream_id, Phase.UNKNOWN, why, now, outcomes)
         self._timeouts += 1
@@ -385,27 +399,22 @@ class Wire:
         exchange = self._exchanges.pop(stream_id, None)
         if exchange is None:
             return  # settled before: reset after the answer, second GOAWAY, answer after our CANCEL
-        if exchange.status:
-            outcomes.append(self._answer(exchange, now))
+        if not exchange.status:
+            outcomes.append(exchange.end(phase, why, now))
             return
-        seconds = now - exchange.sent_at
-        outcomes.append(Outcome(exchange.message, phase, reason=why, size=exchange.size, seconds=seconds))
-
-    def _answer(self, exchange: _Exchange, now: float) -> Outcome:
+        outcomes.append(exchange.answer(now, self.options.epoch))
         self.is_proven = True
         self._timeouts = 0
         self._faults = self._faults + 1 if exchange.status == 500 else 0
         if self._faults >= WEAR:
             self.drain(f"{self._faults} answers in a row with status 500")
-        reason, unregistered_at = read_body(exchange.body) if exchange.body else ("", 0)
-        wait = exchange.retry_after
-        return Outcome(
-            exchange.message,
-            Phase.ANSWERED,
-            exchange.status,
-            reason,
-            unregistered_at,
-            read_retry_after(wait, self.options.epoch + now) if wait else 0.0,
-            exchange.size,
-            now - exchange.sent_at,
-        )
+
+
+_HANDLERS: dict[type, Callable[[Wire, Any, float, list[Outcome]], None]] = {
+    Head: Wire._on_head,
+    Chunk: Wire._on_chunk,
+    Reset: Wire._on_reset,
+    Credit: Wire._on_credit,
+    Goodbye: Wire._on_goodbye,
+    Pong: Wire._on_pong,
+}

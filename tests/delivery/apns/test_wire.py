@@ -232,6 +232,7 @@ def test_a_peer_that_never_makes_room_loses_the_connection_in_the_end() -> None:
     wire.expire(35.0)
     assert wire.is_done
     assert "no room" in wire.drain_reason
+    assert wire.drain_reason.endswith("of 35 bytes (1000 streams, windows 65535 and 10)")
 
 
 def test_a_limit_of_zero_for_a_while_is_borne() -> None:
@@ -338,6 +339,72 @@ def test_a_body_in_pieces_with_trailers_is_read_whole() -> None:
     peer.h2.send_headers(1, [(b"x-trailer", b"1")], end_stream=True)
     [outcome] = join(wire, peer)
     assert outcome.reason == "BadTopic"
+
+
+def test_trailers_with_a_status_do_not_change_the_answer() -> None:
+    wire, peer = joined()
+    sent(wire, peer, 1)
+    peer.answer(1, 400, b'{"reason":"BadTopic"}', is_ended=False)
+    peer.raw(b"\0\0\1\1\5\0\0\0\1\x88")
+    [outcome] = join(wire, peer)
+    assert (outcome.status, outcome.reason) == (400, "BadTopic")
+
+
+def test_an_answer_inside_the_header_block_of_another_is_no_answer() -> None:
+    wire, peer = joined()
+    sent(wire, peer, 2)
+    peer.raw(b"\0\0\1\1\0\0\0\0\1\x88" + b"\0\0\1\1\5\0\0\0\3\x88")
+    assert phases(join(wire, peer)) == [(1, "UNKNOWN"), (2, "UNKNOWN")]
+    assert "inside a header block" in wire.error
+
+
+def test_a_padded_answer_whose_padding_looks_like_a_status_is_read_with_care() -> None:
+    wire, peer = joined()
+    sent(wire, peer, 1)
+    peer.raw(b"\0\0\x8a\1\x0d\0\0\0\1\x88\x8c" + bytes(0x88))  # 136 bytes of padding, status 400
+    [outcome] = join(wire, peer)
+    assert outcome.status == 400
+
+
+@pytest.mark.parametrize("kind", [0, 1, 3, 8])
+def test_a_frame_for_a_stream_that_was_never_opened_ends_the_connection(kind: int) -> None:
+    wire, peer = joined()
+    sent(wire, peer, 1)
+    body = b"\x88" if kind == 1 else b"\0\0\0\1"
+    peer.raw(len(body).to_bytes(3) + bytes((kind, 4)) + b"\0\0\0\3" + body)
+    assert phases(join(wire, peer)) == [(1, "UNKNOWN")]
+    assert "never opened" in wire.error
+
+
+@pytest.mark.parametrize(("octets", "code"), [(0, 1), (2**31 - 1, 3)])
+def test_a_streams_window_that_opens_too_far_or_not_at_all_resets_the_stream_alone(
+    octets: int, code: int
+) -> None:
+    wire, peer = joined()
+    sent(wire, peer, 2)
+    update = b"\0\0\4\x08\0\0\0\0\1" + octets.to_bytes(4)
+    assert phases(wire.receive(update, 0.0)) == [(1, "UNKNOWN")]
+    assert wire.receive(update, 0.0) == []  # late, and nothing to us
+    join(wire, peer)
+    assert peer.resets == [(1, code)]
+    peer.answer(3)
+    assert phases(join(wire, peer)) == [(2, "ANSWERED")]
+
+
+def test_the_peer_is_told_why_the_connection_ends_and_only_once() -> None:
+    wire, _ = joined()
+    wire.receive(b"\0\0\4\x08\0\0\0\0\0\x7f\xff\xff\xff", 0.0)
+    assert wire.data_to_send() == b"\0\0\x08\7\0\0\0\0\0" + bytes(7) + b"\3"
+    assert wire.farewell_bytes() == b""
+    assert wire.receive(b"more of it", 1.0) == []
+
+
+def test_a_flood_of_resets_ends_the_connection_with_everything_accounted_for() -> None:
+    wire, peer = joined()
+    sent(wire, peer, 2)
+    outcomes = wire.receive(b"\0\0\4\3\0\0\0\0\1\0\0\0\7" * 10_001, 0.0)
+    assert phases(outcomes) == [(1, "NOT_PROCESSED"), (2, "UNKNOWN")]
+    assert "without an answer" in wire.error
 
 
 def test_an_informational_answer_is_not_the_answer() -> None:
