@@ -196,7 +196,13 @@ class Pool:
         return sent + gone
 
     def _shed(self, now: float) -> bool:
-        """Record what has expired at the head, though no connection has room; whether there was some."""
+        """Record what has expired at the head, though no connection has room; whether there was some.
+
+        Full connections are the usual state of a busy queue, so one look at the head must do there.
+        """
+        head = self.queue.head()
+        if head is None or self._final_for(head, now) is None:
+            return False
         messages = self.queue.take(TURN, now)
         fit = self._drop_expired(messages, now)
         if fit:
@@ -206,6 +212,8 @@ class Pool:
     def _discard(self, now: float) -> int:
         """Fail what is due without an attempt, a turn's worth at a time."""
         messages = self.queue.take(TURN, now)
+        for message in messages:
+            self._judge.forget(message)
         self._settle(Verdict([expire(message, BLACKHOLED, now) for message in messages], done=messages))
         self._services.queues.look(self.queue)
         return len(messages)
@@ -266,12 +274,10 @@ class Pool:
 
     def _drop_expired(self, messages: list[Message], now: float) -> list[Message]:
         """Return what may be attempted; what may not is recorded and done with."""
-        policy = self.settings.retry
         verdict = Verdict()
         fit: list[Message] = []
         for message in messages:
-            part = message.part
-            text = policy.forbids(part.received_at, part.expiration, now)
+            text = self._final_for(message, now)
             if text is None:
                 fit.append(message)
             else:
@@ -281,6 +287,11 @@ class Pool:
         if verdict.done:
             self._settle(verdict)
         return fit
+
+    def _final_for(self, message: Message, now: float) -> str | None:
+        """Return why a message may not be attempted any more, None when it may."""
+        part = message.part
+        return self.settings.retry.forbids(part.received_at, part.expiration, now)
 
     def _settle(self, verdict: Verdict) -> None:
         for disposition in verdict.dispositions:

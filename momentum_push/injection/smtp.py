@@ -216,7 +216,6 @@ class SmtpListener:
         self.handler = SmtpHandler(
             door=self, intake=intake, records=records, meters=meters, clock=clock, new_id=self.new_id
         )
-        self._stanza = stanza
         self._meters = meters
         self._counts = sessions if sessions is not None else Sessions()
         self._passwords = passwords or PasswordFiles()
@@ -276,7 +275,6 @@ class SmtpListener:
             entrance.address = _succeed(
                 entrance.address, _Address(wanted[address], self._passwords, self._hostname)
             )
-        self._stanza = stanza
         return [listen for address, listen in wanted.items() if address not in self._entrances]
 
     async def stop(self, deadline_s: float) -> None:
