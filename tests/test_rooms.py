@@ -51,6 +51,8 @@ PURE = (
     "queues.queue",
     "queues.throttle",
     "delivery.plan",
+    "delivery.apns.options",
+    "delivery.apns.tunnel",
     "delivery.apns.wire",
     "delivery.apns.link",
     "delivery.apns.frames",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["ConnectionOptions", "ConnectionState", "Target"]
+__all__ = ["ConnectionOptions", "ConnectionState", "Proxy", "Target", "bracketed"]
 
 
 class ConnectionState(enum.Enum):
@@ -18,6 +18,25 @@ class ConnectionState(enum.Enum):
     CLOSED = "closed"
 
 
+def bracketed(host: str) -> str:
+    """Return a host as it stands before a port: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy that is asked to CONNECT; no text of it shows the password."""
+
+    host: str
+    """Name or IP address, lower-case, no brackets; resolved for each connect."""
+    port: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One place to connect to."""
@@ -26,9 +45,11 @@ class Target:
     """Name for `:authority`, SNI and the check of the certificate."""
     port: int
     address: str
-    """IP address to connect to, resolved for this one connect (apns.md 6.6)."""
+    """IP address to connect to, resolved for this one connect (apns.md 6.6); with a proxy, the proxy's."""
     verify_name: str = ""
     """The name instead of `host`, where the route says `?verify_name=`: the peer stands for it."""
+    proxy: Proxy | None = None
+    """It is given `host` as it is, and resolves it."""
 
     @property
     def name(self) -> str:
@@ -36,8 +57,9 @@ class Target:
         return self.verify_name or self.host
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}" + ("" if self.host == self.address else f" ({self.address})")
+        address = "" if self.address in (self.host, self.proxy and self.proxy.host) else f" ({self.address})"
+        via = f" through proxy {self.proxy}" if self.proxy else ""
+        return f"{bracketed(self.host)}:{self.port}{via}{address}"
 
 
 @dataclass(frozen=True, slots=True)
