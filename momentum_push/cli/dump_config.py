@@ -19,6 +19,7 @@ from momentum_push.config.nodes import quoted
 from momentum_push.config.options import Kind, Option
 from momentum_push.config.scopes import view
 from momentum_push.config.tree import Block
+from momentum_push.delivery.proxy import masked
 from momentum_push.errors import ConfigError, Place
 
 __all__ = ["as_text", "as_yaml", "command"]
@@ -115,6 +116,8 @@ def _shown(option: Option, value: Any) -> Any:
         return f"{value:04o}"
     if value is None or isinstance(value, Rate):
         return str(value or 0)
+    if option.name == "proxy":
+        return masked(value)
     return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
 
 

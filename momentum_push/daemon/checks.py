@@ -28,7 +28,6 @@ _UNSERVED = {
     "max_resident_bytes": "memory is bounded by max_resident_messages",
     "scope_max_outbound_connections": "use max_outbound_connections",
     "server_max_outbound_connections": "use max_outbound_connections",
-    "proxy": "connections are made directly; remove it where that is not wanted",
     "receivers": "the doors run inside the core; set it to 0",
 }
 """Options of a later version: where one is set, the operator should know that it does nothing yet."""

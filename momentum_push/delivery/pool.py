@@ -350,7 +350,7 @@ class Pool:
                 self._resolver.failed(target)
             why = (
                 str(error)
-                or f"{settings.routes[0].host}: the name did not resolve in time; check the resolver"
+                or f"{settings.routes[0].first_hop}: the name did not resolve in time; check the resolver"
             )
             self._connect_failed(why, connection)
             return

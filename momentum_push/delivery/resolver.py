@@ -6,6 +6,7 @@ addresses one that the pool does not use yet is taken, by chance; one that just 
 while there are others. Several routes are one pool spread over them; of different `pref`, the lower
 ones come first and the higher ones step in when all of them fail (momentum.md 7.3). All names are
 asked for at once, so that a name server that is silent about one does not keep us from the others.
+Behind a proxy it is the proxy's name that is looked up: Apple's is given to the proxy as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Resolver:
     """Chooses targets for one pool; remembers only which of them failed last."""
 
     def __init__(self) -> None:
-        self._failed: set[tuple[str, int]] = set()
+        self._failed: set[tuple[str, int, str]] = set()
 
     async def choose(self, routes: Sequence[Route], used: Set[str], chance: float) -> Target:
         """Return where to connect.
@@ -45,11 +46,13 @@ class Resolver:
         errors: list[str] = []
         for route, addresses in zip(routes, await _look_up_all(routes), strict=True):
             if isinstance(addresses, str):
-                errors.append(f"{route.host}: name does not resolve ({addresses}); check routes")
+                whose, option = ("proxy ", "proxy") if route.proxy else ("", "routes")
+                what = f"name does not resolve ({addresses})"
+                errors.append(f"{whose}{route.first_hop.host}: {what}; check {option}")
                 continue
             for address in addresses:
-                target = Target(route.host, route.port, address, route.verify_name)
-                has_failed = (address, route.port) in self._failed
+                target = Target(route.host, route.port, address, route.verify_name, route.proxy)
+                has_failed = _key(target) in self._failed
                 found.append(((has_failed, route.pref, address in used), target))
         if not found:
             raise ConnectError("; ".join(errors))
@@ -59,11 +62,16 @@ class Resolver:
 
     def failed(self, target: Target) -> None:
         """Avoid `target` while there are others."""
-        self._failed.add((target.address, target.port))
+        self._failed.add(_key(target))
 
     def worked(self, target: Target) -> None:
         """Trust again: one success makes old failures old news."""
         self._failed.clear()
+
+
+def _key(target: Target) -> tuple[str, int, str]:
+    """Return what failed: an address, or a proxy's address together with where it should have led."""
+    return (target.address, target.port, target.host if target.proxy else "")
 
 
 async def _look_up_all(routes: Sequence[Route]) -> list[list[str] | str]:
@@ -88,5 +96,6 @@ def _addresses(task: asyncio.Future[list[str]]) -> list[str] | str:
 
 async def _look_up(route: Route) -> list[str]:
     loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(route.host, route.port, type=socket.SOCK_STREAM)
+    hop = route.first_hop
+    infos = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))

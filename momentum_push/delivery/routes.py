@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from momentum_push.delivery.apns.options import Proxy, bracketed
 from momentum_push.errors import Place, Problem
 
-__all__ = ["DEFAULT_PORT", "Route", "parse_routes"]
+__all__ = ["DEFAULT_PORT", "Fault", "Route", "parse_routes", "read_host"]
 
 DEFAULT_PORT = 443
 SCHEMES = frozenset(("apn", "http", "https"))
@@ -46,9 +47,16 @@ class Route:
     pref: int = 0
     verify_name: str = ""
     """The name that the server must prove instead of `host`."""
+    proxy: Proxy | None = None
+    """Who connects us (option `proxy`): its name is looked up, and it is given `host` as it is."""
+
+    @property
+    def first_hop(self) -> Proxy | Route:
+        """Where our own socket goes."""
+        return self.proxy or self
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 def parse_routes(routes: Sequence[str], place: Place) -> tuple[list[Route], list[Problem]]:
@@ -66,7 +74,7 @@ def parse_routes(routes: Sequence[str], place: Place) -> tuple[list[Route], list
     for text in routes:
         try:
             route, warnings = _parse(text.strip())
-        except _Fault as fault:
+        except Fault as fault:
             problems.append(Problem(place, f'route "{text}": {fault.what}', fault.fix))
             continue
         problems += [
@@ -81,7 +89,9 @@ def parse_routes(routes: Sequence[str], place: Place) -> tuple[list[Route], list
     return sorted(found, key=lambda route: route.pref), problems
 
 
-class _Fault(Exception):
+class Fault(Exception):
+    """What is wrong with a text, and how to mend it."""
+
     def __init__(self, what: str, fix: str) -> None:
         super().__init__(what)
         self.what, self.fix = what, fix
@@ -89,19 +99,19 @@ class _Fault(Exception):
 
 def _parse(text: str) -> tuple[Route, list[tuple[str, str]]]:
     if text.lower() == "__mx__":
-        raise _Fault("mail routing does not lead to Apple", _EXAMPLE)
+        raise Fault("mail routing does not lead to Apple", _EXAMPLE)
     if not text or any(char.isspace() for char in text):
-        raise _Fault("this is no route", _EXAMPLE)
+        raise Fault("this is no route", _EXAMPLE)
     try:
-        url = urlsplit(text if "://" in text else f"apn://{_bracketed(text)}")
+        url = urlsplit(text if "://" in text else f"apn://{_with_brackets(text)}")
     except ValueError:
-        raise _Fault("the host cannot be read", "write host:port, and IPv6 addresses in brackets") from None
+        raise Fault("the host cannot be read", "write host:port, and IPv6 addresses in brackets") from None
     if url.scheme not in SCHEMES:
-        raise _Fault(f'unknown scheme "{url.scheme}"', "use apn://")
+        raise Fault(f'unknown scheme "{url.scheme}"', "use apn://")
     if url.path not in ("", "/") or url.fragment or "@" in url.netloc:
-        raise _Fault("only a host, a port and parameters are wanted", _EXAMPLE)
+        raise Fault("only a host, a port and parameters are wanted", _EXAMPLE)
     parameters = _parameters(url.query)
-    host = _host(url.netloc)
+    host = read_host(url.netloc)
     port = _port(url.netloc, parameters)
     pref = _number("pref", parameters.get("pref", "0"), 0, 1_000_000)
     verify_name = parameters.get("verify_name", "").lower().rstrip(".")
@@ -111,7 +121,7 @@ def _parse(text: str) -> tuple[Route, list[tuple[str, str]]]:
     return Route(host, port, pref, verify_name), warnings
 
 
-def _bracketed(text: str) -> str:
+def _with_brackets(text: str) -> str:
     """Put brackets around a bare IPv6 address."""
     host, mark, rest = text.partition("?")
     try:
@@ -125,9 +135,9 @@ def _parameters(query: str) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in PARAMETERS:
-            raise _Fault(f'unknown parameter "{name}"', f"use {', '.join(sorted(PARAMETERS))}")
+            raise Fault(f'unknown parameter "{name}"', f"use {', '.join(sorted(PARAMETERS))}")
         if name in parameters:
-            raise _Fault(f'parameter "{name}" stands twice', "remove one")
+            raise Fault(f'parameter "{name}" stands twice', "remove one")
         parameters[name] = value
     return parameters
 
@@ -135,15 +145,16 @@ def _parameters(query: str) -> dict[str, str]:
 _NETLOC = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>.*))?")
 
 
-def _host(netloc: str) -> str:
+def read_host(netloc: str) -> str:
+    """Return the host of `host:port`, lower-case, without brackets; Fault when there is none."""
     match = _NETLOC.fullmatch(netloc)
     if match is None:
-        raise _Fault("the host cannot be read", "write host:port, and IPv6 addresses in brackets")
+        raise Fault("the host cannot be read", "write host:port, and IPv6 addresses in brackets")
     if match["v6"] is not None:
         try:
             return str(ipaddress.IPv6Address(match["v6"]))
         except ValueError:
-            raise _Fault(f'"{match["v6"]}" is no IPv6 address', "check it") from None
+            raise Fault(f'"{match["v6"]}" is no IPv6 address', "check it") from None
     host = match["host"].lower().rstrip(".")
     _check_name(host)
     return host
@@ -151,28 +162,28 @@ def _host(netloc: str) -> str:
 
 def _check_name(host: str) -> None:
     if not host:
-        raise _Fault("there is no host", _EXAMPLE)
+        raise Fault("there is no host", _EXAMPLE)
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.split(".")):
-        raise _Fault(f'"{host}" is no host name', _EXAMPLE)
+        raise Fault(f'"{host}" is no host name', _EXAMPLE)
     if re.fullmatch(r"[0-9.]+", host):
         try:
             ipaddress.IPv4Address(host)
         except ValueError:
-            raise _Fault(f'"{host}" is no IPv4 address', "check it") from None
+            raise Fault(f'"{host}" is no IPv4 address', "check it") from None
 
 
 def _port(netloc: str, parameters: dict[str, str]) -> int:
     match = _NETLOC.fullmatch(netloc)
     behind_host = match["port"] if match is not None else None
     if behind_host is not None and "port" in parameters and behind_host != parameters["port"]:
-        raise _Fault("two different ports", "keep one")
+        raise Fault("two different ports", "keep one")
     text = behind_host if behind_host is not None else parameters.get("port", str(DEFAULT_PORT))
     return _number("port", text, 1, 65535)
 
 
 def _number(name: str, text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9 or not low <= int(text) <= high:
-        raise _Fault(f'{name} "{text}" is no number from {low} to {high}', "check it")
+        raise Fault(f'{name} "{text}" is no number from {low} to {high}', "check it")
     return int(text)
 
 

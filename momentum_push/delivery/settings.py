@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from momentum_push.clock import Clock
 from momentum_push.config import Config, Scope
@@ -21,6 +21,7 @@ from momentum_push.delivery.apns.credential import (
     text_of,
 )
 from momentum_push.delivery.apns.tls import build_context
+from momentum_push.delivery.proxy import read_proxy
 from momentum_push.delivery.routes import Route, parse_routes
 from momentum_push.errors import Place, Problem
 from momentum_push.message import LANES, Outcome, QueueKey
@@ -65,6 +66,7 @@ class PoolSettings:
     """Everything a pool goes by."""
 
     routes: tuple[Route, ...]
+    """Where to, and through which proxy."""
     credential: Credential
     context: ssl.SSLContext
     options: ConnectionOptions
@@ -124,7 +126,8 @@ class SettingsReader:
         scope = self._config.outbound(*key)
         place = scope.origin("routes") or scope.origin("delivery_method") or Place(str(self._config.path))
         routes, problems = parse_routes(scope["routes"], place)
-        problems += self._header_problems(scope)
+        proxy, found = read_proxy(scope)
+        problems += found + self._header_problems(scope)
         credential, context, found = self._trust(scope)
         problems = problems + found
         if not self._config.is_apn(key.domain):
@@ -134,7 +137,7 @@ class SettingsReader:
         if is_broken or credential is None or context is None:
             return None, problems
         settings = PoolSettings(
-            routes=tuple(routes),
+            routes=tuple(replace(route, proxy=proxy) for route in routes),
             credential=credential,
             context=context,
             options=_connection_options(scope),

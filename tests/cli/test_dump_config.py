@@ -1,5 +1,6 @@
 """`dump-config`: what is in effect and where it was written."""
 
+import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -86,6 +87,12 @@ def test_passwords_in_urls_are_hidden(tmp_path):
     for flag in ([], ["--yaml"]):
         _, text, _ = run(tmp_path, RICH, *flag)
         assert "secret" not in text and "http://user:***@proxy.example:3128" in text
+
+
+@pytest.mark.parametrize("login", ["user:s3@cret", "user:s/ecret", "user:s ecret", "secret"])
+def test_passwords_of_a_proxy_are_hidden_however_they_are_written(tmp_path, login):
+    _, text, _ = run(tmp_path, f'proxy = "http://{login}@proxy.example:3128"')
+    assert "ecret" not in text and "cret" not in text and "***@proxy.example:3128" in text
 
 
 def test_yaml_holds_value_and_origin(tmp_path):

@@ -83,7 +83,7 @@ def test_problems_come_sorted_by_place_and_once(tmp_path: Path) -> None:
     ("extra", "domain", "option"),
     [
         ("receivers = 2", "", "receivers"),
-        ("", 'proxy = "http://proxy.test:3128"', "proxy"),
+        ("", "scope_max_outbound_connections = 3", "scope_max_outbound_connections"),
     ],
 )
 def test_options_of_a_later_version_are_warned_of_where_they_stand(

@@ -11,6 +11,7 @@ import pytest
 
 from momentum_push.delivery import resolver as resolver_module
 from momentum_push.delivery.apns.connection import Target
+from momentum_push.delivery.apns.options import Proxy
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.routes import Route
 from momentum_push.errors import ConnectError
@@ -73,6 +74,29 @@ def test_a_used_address_comes_before_one_that_failed() -> None:
     resolver.failed(Target("second.test", 443, "192.0.2.1"))
     target = choose(resolver, [Route("second.test"), Route("third.test")], used=["192.0.2.9"])
     assert target.address == "192.0.2.9"
+
+
+PROXY = Proxy("second.test", 3128)
+
+
+def test_behind_a_proxy_only_its_name_is_looked_up(names: list[str]) -> None:
+    """Apple's name is given to the proxy as it is: hosts behind one often cannot resolve it."""
+    target = choose(Resolver(), [Route("gone.test", 2197, verify_name="relay.test", proxy=PROXY)])
+    assert names == ["second.test"]
+    assert (target.host, target.port, target.address, target.proxy) == ("gone.test", 2197, "192.0.2.1", PROXY)
+    assert target.name == "relay.test"
+    assert str(target) == "gone.test:2197 through proxy second.test:3128 (192.0.2.1)"
+
+
+def test_a_proxy_that_does_not_resolve_is_named() -> None:
+    with pytest.raises(ConnectError, match=r"^proxy gone.test: name does not resolve \(.*\); check proxy$"):
+        choose(Resolver(), [Route("api.push.apple.com", proxy=Proxy("gone.test", 1, "u", "s3cr3t"))])
+
+
+def test_what_failed_behind_a_proxy_leaves_the_other_routes_through_it() -> None:
+    resolver, routes = Resolver(), [Route("a.test", proxy=PROXY), Route("b.test", proxy=PROXY)]
+    resolver.failed(choose(resolver, routes, chance=0.0))
+    assert {choose(resolver, routes, chance=chance).host for chance in (0.0, 0.9)} == {"b.test"}
 
 
 def test_one_success_makes_old_failures_old_news() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from momentum_push.clock import ManualClock
 from momentum_push.config import Config
+from momentum_push.delivery.apns.options import Proxy
 from momentum_push.delivery.settings import Limit, PoolSettings, SettingsReader
 from momentum_push.message import QueueKey
 from tests.helpers.apns import Key, provider_key
@@ -215,3 +216,14 @@ def test_another_key_is_another_identity(key: Key, tmp_path: Path) -> None:
     other = provider_key(tmp_path, "Other")
     other.path.chmod(0o600)
     assert read(other).identity != read(key).identity
+
+
+def test_a_proxy_is_part_of_what_a_connection_is_made_by(key: Key) -> None:
+    """A reload that sets, changes or ends one replaces the connections; so does another password."""
+    one, other, password, none = (
+        read(key, f'proxy = "{text}"') for text in ("http://h:1", "http://h:2", "http://u:s3cr3t@h:1", "none")
+    )
+    assert len({settings.identity for settings in (one, other, password, none)}) == 4
+    assert (one.routes[0].proxy, none.routes[0].proxy) == (Proxy("h", 1), None)
+    assert none.identity == read(key).identity
+    assert "s3cr3t" not in repr(password)

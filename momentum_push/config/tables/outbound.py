@@ -42,7 +42,11 @@ _DELIVERY = (
     ),
     Option("generate_bounces", Kind.BOOLEAN, True, _ALL, help="failure notices; APNs has none, so no effect"),
     Option(
-        "proxy", Kind.PATH, "", ("domain", "binding", "global"), help="HTTP CONNECT proxy: http://host:port"
+        "proxy",
+        Kind.PATH,
+        "",
+        ("domain", "binding", "global"),
+        help="HTTP CONNECT proxy to APNs: http://[user:password@]host:port; none",
     ),
 )
 

@@ -20,11 +20,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import structlog
 
 from momentum_push.clock import Clock
+from momentum_push.delivery.apns.dial import Dial
 from momentum_push.delivery.apns.failures import (
     STAGE_CONNECTING,
     STAGE_READING,
@@ -97,6 +98,7 @@ class Connection(asyncio.Protocol):
             )
         )
         self._held: HeldToken | None = None
+        self._dial = Dial(target, target.proxy) if target.proxy is not None else None
         self._transport: asyncio.Transport | None = None
         self._heard: asyncio.Future[None] | None = None  # done at SETTINGS; whoever opens waits for it
         self._failure: ConnectFailed | None = None  # found after SETTINGS, before `open` got its turn
@@ -131,7 +133,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def remote(self) -> str:
-        """The peer's address."""
+        """The address at the other end of our socket: the peer's, or its proxy's."""
         return self.target.address
 
     @property
@@ -265,17 +267,25 @@ class Connection(asyncio.Protocol):
         except OSError as error:
             if not deadline.expired():
                 raise explain(where, error) from error
-            step = "no answer" if self._transport is None else "TLS is up, but no HTTP/2 SETTINGS came"
-            stage = STAGE_CONNECTING if self._transport is None else STAGE_READING
-            text = f"{where}: {step} within {limit:g} s; check the network, see connect_timeout"
-            raise ConnectFailed(text, stage=stage) from error
+            stage, step = STAGE_CONNECTING, f"{where}: no answer"
+            if self._transport is not None:
+                stage, step = STAGE_READING, f"{where}: TLS is up, but no HTTP/2 SETTINGS came"
+            elif self._dial is not None:
+                step = self._dial.waiting
+            fix = "check the proxy" if self._dial is not None else "check the network"
+            raise ConnectFailed(
+                f"{step} within {limit:g} s; {fix}, see connect_timeout", stage=stage
+            ) from error
 
     async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._dial is None:
+            place: dict[str, Any] = {"host": self.target.address, "port": self.target.port}
+        else:
+            place = {"sock": await self._dial.run()}
         transport, _ = await loop.create_connection(
             lambda: self,
-            self.target.address,
-            self.target.port,
+            **place,
             ssl=self._context,
             server_hostname=self.target.name,
             ssl_handshake_timeout=self.options.connect_timeout_s + 1,  # ours rings first and says more

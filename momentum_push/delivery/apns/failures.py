@@ -12,7 +12,15 @@ import ssl
 
 from momentum_push.errors import ConnectError
 
-__all__ = ["STAGE_CONNECTING", "STAGE_READING", "STAGE_TLS", "ConnectFailed", "explain", "explain_loss"]
+__all__ = [
+    "STAGE_CONNECTING",
+    "STAGE_READING",
+    "STAGE_TLS",
+    "ConnectFailed",
+    "explain",
+    "explain_loss",
+    "explain_proxy",
+]
 
 STAGE_CONNECTING = 0
 STAGE_READING = 9
@@ -59,6 +67,17 @@ def explain_loss(where: str, error: Exception | None) -> ConnectFailed:
     return ConnectFailed(text, stage=STAGE_READING)
 
 
+def explain_proxy(where: str, error: OSError, is_connected: bool) -> ConnectFailed:
+    """Translate what the socket to a proxy raised before the proxy had answered; `where` names the proxy."""
+    if is_connected:
+        what, fix = "it broke the connection instead of answering CONNECT", "see the proxy's log"
+    else:
+        number = error.errno or 0
+        what = os.strerror(number).lower() if number > 0 else str(error)
+        fix = _PROXY_FIXES.get(number) or _CONNECT_FIXES.get(number) or _PROXY_FIX
+    return ConnectFailed(f"{where}: {what}; {fix}", stage=STAGE_CONNECTING)
+
+
 def _explain_tls(where: str, error: ssl.SSLError) -> ConnectFailed:
     name = error.reason or str(error)
     alert = name.partition("_ALERT_")[2].lower().replace("_", " ")
@@ -92,6 +111,14 @@ _CONNECT_FIXES = {
     errno.ETIMEDOUT: "a firewall may drop port 443; Apple also listens on 2197",
     errno.EMFILE: "raise the limit of open files",
     errno.EADDRNOTAVAIL: "check the binding's source address",
+}
+
+
+_PROXY_FIX = "check host and port in proxy"
+_PROXY_FIXES = {
+    errno.ECONNREFUSED: f"see whether the proxy runs; {_PROXY_FIX}",
+    errno.EHOSTUNREACH: f"check the network; {_PROXY_FIX}",
+    errno.ETIMEDOUT: f"a firewall may stand before the proxy; {_PROXY_FIX}",
 }
 
 
