@@ -23,6 +23,7 @@ from momentum_push.clock import Clock
 from momentum_push.delivery.verdict import BLACKHOLED, Verdict
 from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
+from momentum_push.message.reasons import Reason
 from momentum_push.meters import Meters
 from momentum_push.queues import EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, QueueManager
 
@@ -33,8 +34,11 @@ _RETRY_LOG_S = 1.0
 FLUSH_S = 30.0
 """As long as the spool itself takes to close."""
 
-MAX_LABEL = 80
-"""Characters of a metric's label; a peer must not fill the exposition with inventions of its own."""
+_STATUSES = range(300, 600)
+"""Those that HTTP has for failures; what else a peer makes up is one label."""
+
+MAX_WORD = 80
+"""Characters of a peer's word in the diagnostics."""
 
 _FINALS = {
     BLACKHOLED: "Blackholed",
@@ -97,6 +101,8 @@ class Settler:
 
     def settle(self, key: QueueKey, verdict: Verdict) -> None:
         """Record a verdict and take its messages out of their lists."""
+        for reason in verdict.strange:
+            _report(key, reason)
         if not verdict.dispositions:
             return
         if self._unrecorded:
@@ -186,13 +192,33 @@ class Settler:
         self._meters.deliveries[labels] += delivered
 
 
+def _report(key: QueueKey, reason: Reason) -> None:
+    """Tell the operator that Apple has a word we do not know (apns.md 4.2); the judge says so only once."""
+    log.error(
+        "unknown_reason",
+        domain=key.domain,
+        binding=key.binding,
+        status=reason.status,
+        reason=reason.reason[:MAX_WORD],
+        taken_as=reason.klass.value,
+        action=reason.action.value,
+        fix="look it up in Apple's documentation and add a row for it to apn_reasons_file",
+    )
+
+
 def _label(item: Disposition) -> str:
-    """Return the metric's `reason`: Apple's word, or one of ours; never the text of a lost connection."""
+    """Return the metric's `reason`: a word of the reason table, one of ours, or the status.
+
+    Never the text of a lost connection, and no word that the peer made up: each label lives as long as
+    the daemon, in memory and at whoever scrapes it.
+    """
     if item.reason in _FINALS:
         return _FINALS[item.reason]
     if not item.http_status:
         return "NoAnswer"
-    return item.word[:MAX_LABEL] or f"Status{item.http_status}"
+    if item.is_known and item.word:
+        return item.word
+    return f"Status{item.http_status}" if item.http_status in _STATUSES else "other"
 
 
 def _leave(messages: Sequence[Message]) -> list[Home]:

@@ -13,6 +13,8 @@
 "Again" is bounded: after MAX_RETURNS in a row it becomes a temporary failure, whose own schedule ends.
 While the queue is suspended nothing counts, so that no suspension burns an attempt; then
 `message_expiration` ends it. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
+A reason that the table does not know goes by its status, and is named in the verdict once: the operator
+should hear of it, and not with every answer.
 Pure: the reason table and `now` come in; `settle` carries the verdict out.
 """
 
@@ -25,10 +27,24 @@ from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
 from momentum_push.queues import FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
-__all__ = ["BLACKHOLED", "MAX_RETURNS", "NO_ANSWER", "Judge", "Peer", "Verdict", "accuse", "expire", "outage"]
+__all__ = [
+    "BLACKHOLED",
+    "MAX_RETURNS",
+    "MAX_STRANGE",
+    "NO_ANSWER",
+    "Judge",
+    "Peer",
+    "Verdict",
+    "accuse",
+    "expire",
+    "outage",
+]
 
 MAX_RETURNS = 5
 """Times in a row that a message may come back untried before that counts as a failure."""
+
+MAX_STRANGE = 100
+"""Unknown reasons that are named for one queue; what else a peer makes up fills neither memory nor log."""
 
 BLACKHOLED = "551 5.7.1 [internal] recipient blackholed"
 
@@ -83,6 +99,8 @@ class Verdict:
     condemned: int = 0
     """Answers that call the device token dead."""
     unknown: int = 0
+    strange: list[Reason] = field(default_factory=list)
+    """Reasons without a row in the table that this queue has not met before."""
 
     @property
     def left(self) -> list[Message]:
@@ -91,7 +109,7 @@ class Verdict:
 
 
 class Judge:
-    """Judges the outcomes of one queue; remembers only how often a message came back untried."""
+    """Judges the outcomes of one queue; remembers returns of untried messages, and strange words."""
 
     def __init__(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool = False) -> None:
         self._table = table
@@ -99,6 +117,7 @@ class Judge:
         self._drops_unknown = drops_unknown
         self._is_suspended = False
         self._returns: dict[int, int] = {}
+        self._strange: set[tuple[int, str]] = set()
 
     def configure(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool) -> None:
         """Go by new options from now on."""
@@ -135,6 +154,8 @@ class Judge:
         action = reason.action_for(bool(outcome.message.part.topic))
         if reason.retire_connection:
             verdict.retire = reason.reason
+        if not reason.is_known:
+            self._meet(verdict, reason)
         verdict.believed += reason.klass in _BELIEVED
         if action is Action.DELIVERED:
             self._finish(verdict, outcome, peer, now, Kind.DELIVERED, reason)
@@ -150,6 +171,13 @@ class Judge:
             self._held(verdict, outcome, peer, now, reason)
         else:
             self._later(verdict, outcome, peer, now, reason, outcome.retry_after or None)
+
+    def _meet(self, verdict: Verdict, reason: Reason) -> None:
+        """Name an unknown reason to the operator, the first time."""
+        met = (reason.status, reason.reason)
+        if met not in self._strange and len(self._strange) < MAX_STRANGE:
+            self._strange.add(met)
+            verdict.strange.append(reason)
 
     def _unknown(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float) -> None:
         verdict.unknown += 1
@@ -261,6 +289,7 @@ def _record(
         status=reason.code if reason is not None else NO_ANSWER,
         reason=final or outcome.reason or ("" if kind is Kind.DELIVERED else f"HTTP status {outcome.status}"),
         word=outcome.reason if is_answer else "",
+        is_known=reason is not None and reason.is_known,
         http_status=outcome.status,
         unregistered_at=outcome.unregistered_at,
         remote=peer.remote,

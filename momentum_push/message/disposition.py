@@ -73,6 +73,8 @@ class Disposition(msgspec.Struct, gc=False):
     """`DLV_Response_Status_Detail`: Apple's word, or Momentum's text for what ended here."""
     word: str = ""
     """Apple's reason word alone; empty where Apple gave none."""
+    is_known: bool = False
+    """Whether the reason table has a row for `word`; what the peer made up is no label of a metric."""
     http_status: int = 0
     unregistered_at: int = 0
     remote: str = ""

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from momentum_push.clock import ManualClock
 from momentum_push.delivery import settle
@@ -178,6 +181,55 @@ def test_the_text_of_a_lost_connection_is_no_label_of_a_metric() -> None:
         assert bench.meters.tempfails == {(QUEUE.domain, QUEUE.binding, "NoAnswer"): 1}
 
     asyncio.run(scenario())
+
+
+@given(st.lists(st.tuples(st.integers(200, 999), st.text(max_size=40)), max_size=200))
+def test_no_peer_makes_up_labels(answers: list[tuple[int, str]]) -> None:
+    """A label lives as long as the daemon: words of the table and statuses of HTTP, and nothing else."""
+    labels = {
+        settle._label(item)
+        for status, word in answers
+        for item in Judge(TABLE, RetryPolicy())
+        .judge([outcome(message_list(1).messages[0], status, word)], Peer("192.0.2.1"), NOW)
+        .dispositions
+        if item.kind is not Kind.DELIVERED
+    }
+    ours = {word for _, word, _ in TABLE} | {f"Status{status}" for status in range(300, 600)} | {"other"}
+    assert labels <= ours
+
+
+def test_a_reason_that_nobody_knows_is_reported_once_and_its_message_goes_its_way() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        judge = Judge(TABLE, RetryPolicy())
+        with structlog.testing.capture_logs() as logs:
+            for message in bench.put(3):
+                answer = outcome(message, 410, "Vanished" + "!" * 200)
+                bench.settler.settle(QUEUE, judge.judge([answer], Peer("192.0.2.1"), NOW))
+        await bench.settler.flush()
+        (line,) = [line for line in logs if line["event"] == "unknown_reason"]
+        assert (line["log_level"], line["status"], line["domain"]) == ("error", 410, QUEUE.domain)
+        assert line["reason"].startswith("Vanished!") and len(line["reason"]) == settle.MAX_WORD
+        assert "apn_reasons_file" in line["fix"]
+        assert bench.log.kinds() == {"P": 3}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "label"),
+    [
+        (410, "Unregistered", "Unregistered"),
+        (410, "Vanished", "Status410"),
+        (503, "", "Status503"),
+        (999, "Unregistered", "other"),
+    ],
+)
+def test_the_label_is_apples_word_else_the_status(status: int, word: str, label: str) -> None:
+    judge = Judge(TABLE, RetryPolicy())
+    message = message_list(1).messages[0]
+    (item,) = judge.judge([outcome(message, status, word)], Peer("192.0.2.1"), NOW).dispositions
+    assert settle._label(item) == label
 
 
 # --- a log that fails

@@ -8,6 +8,7 @@ import pytest
 
 from momentum_push.delivery.verdict import (
     MAX_RETURNS,
+    MAX_STRANGE,
     NO_ANSWER,
     Judge,
     Peer,
@@ -355,3 +356,29 @@ def test_records_without_an_attempt_say_so() -> None:
     doubt = accuse(mine, "BadCertificateEnvironment", PEER, NOW)
     assert (doubt.kind, doubt.attempt, doubt.remote) == (Kind.TEMPFAIL, 2, PEER.remote)
     assert doubt.text == "451 4.7.1 [internal] BadCertificateEnvironment"
+
+
+# --- words that nobody knows
+
+
+def test_an_unknown_reason_is_named_once_for_each_word() -> None:
+    judge = Judge(TABLE, POLICY)
+    named = []
+    for number in range(6):
+        word = ("Vanished", "Evaporated")[number % 2]
+        verdict = judge.judge(
+            [outcome(message(number), 410, word), outcome(message(9 + number), 410, "Unregistered")],
+            PEER,
+            NOW,
+        )
+        named += [row.reason for row in verdict.strange]
+        assert verdict.condemned == 1, "only the reason that we know condemns its token"
+    assert named == ["Vanished", "Evaporated"]
+
+
+def test_a_peer_that_makes_words_up_is_heard_a_bounded_number_of_times() -> None:
+    judge = Judge(TABLE, POLICY)
+    answers = [outcome(message(number), 410, f"Word{number}") for number in range(3 * MAX_STRANGE)]
+    verdict = judge.judge(answers, PEER, NOW)
+    assert len(verdict.strange) == MAX_STRANGE
+    assert (verdict.condemned, len(verdict.done)) == (0, 3 * MAX_STRANGE)
