@@ -8,7 +8,9 @@ from collections.abc import Callable
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.delivery.pool import Pool, Services
+from momentum_push.delivery.pool import Pool
+from momentum_push.delivery.resolver import LookUp, look_up
+from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import SettingsReader
 from momentum_push.delivery.settle import RecordSink, Settler, SettleSink
 from momentum_push.message import QueueKey
@@ -44,6 +46,7 @@ class Delivery:
         meters: Meters,
         clock: Clock,
         new_conn_id: Callable[[], str],
+        look_up: LookUp = look_up,
     ) -> None:
         self.pools: dict[QueueKey, Pool] = {}
         self.settler = Settler(
@@ -55,7 +58,9 @@ class Delivery:
             on_unblocked=self.wake,
         )
         self._reader = reader
-        self._shared = Services(self.settler, queues, table, Throttles(), meters, clock, new_conn_id)
+        self._shared = Services(
+            self.settler, queues, table, Throttles(), meters, clock, new_conn_id, look_up=look_up
+        )
         self._retired: list[Pool] = []
         self._is_stopping = False
 

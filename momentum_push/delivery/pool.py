@@ -20,29 +20,26 @@ A turn sends at most TURN messages, so that the loop stays free for everybody el
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 
 import structlog
 
-from momentum_push.clock import Clock
 from momentum_push.delivery.apns.connection import Connection, ConnectionState
-from momentum_push.delivery.plan import backoff, share, wants_connection
+from momentum_push.delivery.apns.failures import ConnectFailed
+from momentum_push.delivery.connector import Connector
+from momentum_push.delivery.plan import share, wants_connection
 from momentum_push.delivery.resolver import Resolver
+from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import Limit, PoolSettings
-from momentum_push.delivery.settle import Settler
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
-from momentum_push.delivery.turns import BUDGET, Turns
+from momentum_push.delivery.turns import BUDGET
 from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, outage
-from momentum_push.errors import ConnectError
 from momentum_push.message import Disposition, Message, Outcome, Phase
-from momentum_push.message.reasons import Action, ReasonTable
+from momentum_push.message.reasons import Action
 from momentum_push.message.rules import effective_topic
-from momentum_push.meters import Meters
-from momentum_push.queues import Queue, QueueManager, Throttle, Throttles
+from momentum_push.queues import Queue, Throttle
 
-__all__ = ["Pool", "Services"]
+__all__ = ["Pool"]
 
 TURN = BUDGET
 """Messages that one turn of the loop sends for one queue, when no other queue is busy."""
@@ -57,20 +54,6 @@ SHORTEST_WAIT_S = 0.001
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Services:
-    """What all pools of a daemon share."""
-
-    settler: Settler
-    queues: QueueManager
-    table: ReasonTable
-    throttles: Throttles
-    meters: Meters
-    clock: Clock
-    new_conn_id: Callable[[], str]
-    turns: Turns = field(default_factory=Turns)
-
-
 class Pool:
     """The connections of one (binding, domain) and the rules by which they are filled."""
 
@@ -82,16 +65,12 @@ class Pool:
         self.connections: list[Connection] = []
         self._services = services
         self._labels = (queue.key.domain, queue.key.binding)
-        self._resolver = resolver or Resolver()
         self._judge = Judge(services.table, settings.retry, settings.drops_unknown)
-        self._connects = self._connect_throttle()
+        self._connector = Connector(self, self._labels, settings, services, resolver)
         self._topics: dict[tuple[str, str], str] = {}
         self._shunned: dict[Connection, float] = {}  # until when, monotonic
         self._is_stopping = False
-        self._opening: set[asyncio.Task[None]] = set()
         self._foreign: set[Connection] = set()
-        self._failures = 0
-        self._next_connect = 0.0  # monotonic
         self._trust = Trust()
 
     def __repr__(self) -> str:
@@ -111,7 +90,7 @@ class Pool:
     @property
     def opening(self) -> int:
         """Connections that are being made."""
-        return len(self._opening)
+        return self._connector.opening
 
     @property
     def is_suspended(self) -> bool:
@@ -121,7 +100,7 @@ class Pool:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is open, and nothing being opened."""
-        return not self.connections and not self._opening
+        return not self.connections and not self.opening
 
     def wake(self) -> None:
         """See in one of the next turns of the loop whether something can be sent."""
@@ -132,8 +111,7 @@ class Pool:
         before, self.settings = self.settings, settings
         if settings.identity != before.identity:
             self._start_over()
-        if settings.max_connects_per_minute != before.max_connects_per_minute:
-            self._connects = self._connect_throttle()
+        self._connector.configure(settings)
         for connection in self.connections[settings.max_connections :]:
             connection.drain("max_outbound_connections was lowered")
         self._judge.configure(self._services.table, settings.retry, settings.drops_unknown)
@@ -146,24 +124,20 @@ class Pool:
         for connection in list(self.connections):
             connection.drain("configuration changed")
         self._believe()
-        self._failures, self._next_connect = 0, 0.0
+        self._connector.forget()
         self.queue.release()
-
-    def _connect_throttle(self) -> Throttle:
-        return Throttle(self.settings.max_connects_per_minute, 60.0, self._services.clock.monotonic())
 
     def retire(self, why: str) -> None:
         """Send nothing more; connections close when their answers are in."""
         self._is_stopping = True
-        for task in self._opening:
-            task.cancel()
+        self._connector.cancel()
         for connection in list(self.connections):
             connection.drain(why)
 
     async def stop(self, deadline_s: float) -> None:
         """Send nothing more, wait for answers that are due, then close what is left."""
         self.retire("stopping")
-        await asyncio.gather(*self._opening, return_exceptions=True)
+        await self._connector.wait()
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline_s
         while self.in_flight and loop.time() < ends:
@@ -316,86 +290,39 @@ class Pool:
     def _grow(self, now: float) -> None:
         """Open another connection when all are full, unless something forbids it for now."""
         free = sum(self._capacities())
-        total, most = len(self.connections) + len(self._opening), self.settings.max_connections
+        total, most = len(self.connections) + self.opening, self.settings.max_connections
         monotonic = self._services.clock.monotonic()
         if self._shunned:
             self._come_back(now, min(self._shunned.values()) - monotonic)
-        if not wants_connection(1, free, total, len(self._opening), most):
+        if not wants_connection(1, free, total, self.opening, most):
             return
-        shared = self._bucket(self.settings.connect_throttle)
-        buckets = [self._connects] if shared is None else [self._connects, shared]
-        ready = max(self._next_connect, *(bucket.ready_at(monotonic) for bucket in buckets))
+        ready = self._connector.ready_at()
         if ready > monotonic:
             self._come_back(now, ready - monotonic)
-            return
-        for bucket in buckets:
-            bucket.spend(1)
-        task = asyncio.get_running_loop().create_task(self._open())
-        self._opening.add(task)
-        task.add_done_callback(self._opened)
+        else:
+            self._connector.open(1)
 
-    async def _open(self) -> None:
-        settings = self.settings
-        connection: Connection | None = None
-        target = None
-        try:
-            used = {link.remote for link in self.connections}
-            async with asyncio.timeout(settings.options.connect_timeout_s):
-                target = await self._resolver.choose(settings.routes, used, random.random())
-            conn_id = self._services.new_conn_id()
-            connection = settings.connection(target, conn_id, self._on_outcomes, self._on_change)
-            await connection.open()
-        except (ConnectError, TimeoutError) as error:
-            if target is not None:
-                self._resolver.failed(target)
-            why = (
-                str(error)
-                or f"{settings.routes[0].first_hop}: the name did not resolve in time; check the resolver"
-            )
-            self._connect_failed(why, connection)
-            return
-        self._resolver.worked(target)
-        self._connected(connection, settings)
+    def addresses(self) -> Iterable[str]:
+        """Return where the connections go, one entry each."""
+        return [link.remote for link in self.connections]
 
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("connect_crashed", domain=self._labels[0], binding=self._labels[1], exc_info=error)
-            self._connect_failed(f"internal error: {error!r}", None)
-        self.wake()
-
-    def _connected(self, connection: Connection, settings: PoolSettings) -> None:
-        self._services.meters.connects[*self._labels, "ok"] += 1
+    def on_connected(self, connection: Connection, settings: PoolSettings) -> None:
+        """Take a connection, unless it was made by settings that no longer count."""
         self.connections.append(connection)
         if self._is_stopping or settings.identity != self.settings.identity:
             self._foreign.add(connection)
             connection.close("stopping" if self._is_stopping else "configuration changed")
-            return
-        if self._failures:
-            log.info("outage_over", domain=self._labels[0], binding=self._labels[1], remote=connection.remote)
-        self._failures, self._next_connect = 0, 0.0
-        if self.queue.hold_reason == OUTAGE:
+        elif self.queue.hold_reason == OUTAGE:
             self.queue.release()
 
-    def _connect_failed(self, why: str, connection: Connection | None) -> None:
-        self._services.meters.connects[*self._labels, "failed"] += 1
-        self._failures += 1
-        wait = backoff(self._failures, random.random())
-        self._next_connect = self._services.clock.monotonic() + wait
-        log.warning(
-            "connect_failed",
-            domain=self._labels[0],
-            binding=self._labels[1],
-            error=why,
-            failures=self._failures,
-            next_try_s=round(wait, 1),
-        )
+    def on_connect_failed(self, failure: ConnectFailed, connection: Connection | None, wait: float) -> None:
+        """Hold the queue for `wait` seconds where nothing else serves it."""
         if connection is not None:
             self._read_goodbye(connection)
         now = self._services.clock.now()
         is_served = any(link.state is not ConnectionState.DRAINING for link in self.connections)
         if not is_served and now >= self.queue.not_before:
-            self._begin_outage(why, now, now + wait)
+            self._begin_outage(str(failure), now, now + wait)
 
     def _begin_outage(self, why: str, now: float, until: float) -> None:
         head = self.queue.head()
@@ -409,7 +336,8 @@ class Pool:
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _on_outcomes(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    def on_outcomes(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Carry out what the outcomes of one read mean."""
         now = self._services.clock.now()
         peer = Peer(connection.remote, connection.conn_id)
         verdict = self._judge.judge(outcomes, peer, now, self.is_suspended)
@@ -427,7 +355,8 @@ class Pool:
         if self._is_stopping and verdict.again:  # this pool's successor, if there is one, should know
             self._services.queues.look(self.queue)
 
-    def _on_change(self, connection: Connection) -> None:
+    def on_change(self, connection: Connection) -> None:
+        """Let go of a connection that closed; see whether another one has room."""
         if connection.state is ConnectionState.CLOSED and connection in self.connections:
             self.connections.remove(connection)
             self._read_goodbye(connection)

@@ -2,8 +2,8 @@
 
 The name is looked up anew for every connect, so that connections land on different servers and a
 server that said goodbye is not asked again for ever (apns.md 6.6; jchambers/pushy#571). Among the
-addresses one that the pool does not use yet is taken, by chance; one that just failed is avoided
-while there are others. Several routes are one pool spread over them; of different `pref`, the lower
+addresses those that the pool uses least are taken, by chance among equals; one that just failed is
+avoided while there are others. Several routes are one pool spread over them; of different `pref`, the lower
 ones come first and the higher ones step in when all of them fail (momentum.md 7.3). All names are
 asked for at once, so that a name server that is silent about one does not keep us from the others.
 Behind a proxy it is the proxy's name that is looked up: Apple's is given to the proxy as it is.
@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence, Set
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from momentum_push.delivery.apns.connection import Target
 from momentum_push.delivery.routes import Route
 from momentum_push.errors import ConnectError
 
-__all__ = ["Resolver"]
+__all__ = ["LookUp", "Resolver", "look_up"]
 
+LookUp = Callable[[str, int], Awaitable[list[str]]]
+"""(host, port) to its addresses, as the name server says now; raises OSError."""
 
 LOOK_UP_S = 5.0
 """How long a name may take before we go on without it; half of the default `connect_timeout`."""
@@ -29,22 +32,28 @@ LOOK_UP_S = 5.0
 class Resolver:
     """Chooses targets for one pool; remembers only which of them failed last."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask: LookUp | None = None) -> None:
+        self._look_up = ask or look_up
         self._failed: set[tuple[str, int, str]] = set()
 
-    async def choose(self, routes: Sequence[Route], used: Set[str], chance: float) -> Target:
+    async def choose(
+        self, routes: Sequence[Route], used: Callable[[], Iterable[str]], chance: float
+    ) -> Target:
         """Return where to connect.
 
         Args:
-            used: addresses that the pool has connections to.
+            used: says which addresses the pool has connections to, one entry each; called when the
+                names are looked up, because other connects may have begun meanwhile.
             chance: 0 to 1, picks among equals.
 
         Raises:
             ConnectError: no name resolves.
         """
-        found: list[tuple[tuple[bool, int, bool], Target]] = []
+        found: list[tuple[tuple[bool, int, int], Target]] = []
         errors: list[str] = []
-        for route, addresses in zip(routes, await _look_up_all(routes), strict=True):
+        answers = await self._look_up_all(routes)
+        load = Counter(used())
+        for route, addresses in zip(routes, answers, strict=True):
             if isinstance(addresses, str):
                 whose, option = ("proxy ", "proxy") if route.proxy else ("", "routes")
                 what = f"name does not resolve ({addresses})"
@@ -53,7 +62,7 @@ class Resolver:
             for address in addresses:
                 target = Target(route.host, route.port, address, route.verify_name, route.proxy)
                 has_failed = _key(target) in self._failed
-                found.append(((has_failed, route.pref, address in used), target))
+                found.append(((has_failed, route.pref, load[address]), target))
         if not found:
             raise ConnectError("; ".join(errors))
         best = min(rank for rank, _ in found)
@@ -68,34 +77,33 @@ class Resolver:
         """Trust again: one success makes old failures old news."""
         self._failed.clear()
 
+    async def _look_up_all(self, routes: Sequence[Route]) -> list[list[str] | str]:
+        """Return the addresses of each route, or why there are none."""
+        hops = [route.first_hop for route in routes]
+        tasks = [asyncio.ensure_future(self._look_up(hop.host, hop.port)) for hop in hops]
+        try:
+            await asyncio.wait(tasks, timeout=LOOK_UP_S)
+            return [_addresses(task) for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+
 
 def _key(target: Target) -> tuple[str, int, str]:
     """Return what failed: an address, or a proxy's address together with where it should have led."""
     return (target.address, target.port, target.host if target.proxy else "")
 
 
-async def _look_up_all(routes: Sequence[Route]) -> list[list[str] | str]:
-    """Return the addresses of each route, or why there are none."""
-    tasks = [asyncio.ensure_future(_look_up(route)) for route in routes]
-    try:
-        await asyncio.wait(tasks, timeout=LOOK_UP_S)
-        return [_addresses(task) for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
 def _addresses(task: asyncio.Future[list[str]]) -> list[str] | str:
     if not task.done():
         return f"no answer within {LOOK_UP_S:g} s"
     try:
-        return task.result()
+        return list(dict.fromkeys(task.result())) or "no addresses"
     except OSError as error:
         return error.strerror or str(error)
 
 
-async def _look_up(route: Route) -> list[str]:
-    loop = asyncio.get_running_loop()
-    hop = route.first_hop
-    infos = await loop.getaddrinfo(hop.host, hop.port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+async def look_up(host: str, port: int) -> list[str]:
+    """Ask the system's resolver."""
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(info[4][0]) for info in infos]

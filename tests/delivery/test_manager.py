@@ -11,7 +11,7 @@ from momentum_push.delivery.settings import PoolSettings
 from momentum_push.errors import Place, Problem
 from momentum_push.message import QueueKey
 from momentum_push.queues import Queue, QueueManager
-from tests.helpers.delivery import TABLE, FakeCredential, NoNames, World, turns
+from tests.helpers.delivery import TABLE, FakeCredential, World, one_address, turns
 from tests.helpers.lists import QUEUE, message_list, queue_key
 
 OTHER = queue_key("com.example.other.apns")
@@ -44,14 +44,13 @@ class Many(World):
             meters=self.meters,
             clock=self.clock,
             new_conn_id=lambda: "00/01-00000-1",
+            look_up=one_address,
         )
         self.settler = self.delivery.settler
 
     def _on_due(self, queue: Queue) -> None:
         if hasattr(self, "delivery"):
             self.delivery.on_due(queue)
-            for pool in self.delivery.pools.values():
-                pool._resolver = NoNames()
 
     async def fill(self, key: QueueKey, count: int = 2) -> None:
         batch = message_list(count, first=self.put_count + 1, queue=key)

@@ -45,7 +45,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def choose(
     resolver: Resolver, routes: Sequence[Route] = (APPLE,), used: Sequence[str] = (), chance: float = 0.0
 ) -> Target:
-    return asyncio.run(resolver.choose(routes, frozenset(used), chance))
+    return asyncio.run(resolver.choose(routes, lambda: used, chance))
 
 
 def test_chance_picks_among_all_addresses() -> None:
@@ -57,6 +57,29 @@ def test_a_pool_spreads_over_addresses_that_it_does_not_use_yet() -> None:
     """apns.md 6.6."""
     assert choose(Resolver(), used=["17.188.1.1", "17.188.1.3"]).address == "17.188.1.2"
     assert choose(Resolver(), used=NAMES[APPLE.host], chance=0.5).address == "17.188.1.2"
+
+
+def test_when_all_addresses_are_in_use_the_least_used_comes_next() -> None:
+    used = [*NAMES[APPLE.host], *NAMES[APPLE.host][:2]]
+    assert choose(Resolver(), used=used, chance=0.9).address == "17.188.1.3"
+
+
+def test_connects_that_are_under_way_together_are_told_of_each_other_after_the_look_up() -> None:
+    answers: list[list[str]] = [["192.0.2.1", "192.0.2.2"], ["192.0.2.3"], []]
+    used: list[str] = []
+
+    async def look_up(host: str, port: int) -> list[str]:
+        used.append("192.0.2.1")  # another connect took it while this one asked
+        return answers.pop(0)
+
+    async def scenario() -> None:
+        resolver = Resolver(look_up)
+        assert (await resolver.choose([APPLE], lambda: used, 0.0)).address == "192.0.2.2"
+        assert (await resolver.choose([APPLE], lambda: used, 0.0)).address == "192.0.2.3"
+        with pytest.raises(ConnectError, match=r"does not resolve \(no addresses\)"):
+            await resolver.choose([APPLE], lambda: used, 0.0)
+
+    asyncio.run(scenario())
 
 
 def test_an_address_that_failed_is_avoided_while_there_are_others() -> None:
@@ -151,7 +174,7 @@ def test_giving_up_leaves_no_question_behind() -> None:
     async def scenario() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await Resolver().choose([Route("silent.test")], frozenset(), 0.0)
+                await Resolver().choose([Route("silent.test")], list, 0.0)
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

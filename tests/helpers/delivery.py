@@ -21,9 +21,10 @@ from typing import Any, cast
 from momentum_push.clock import ManualClock
 from momentum_push.delivery.apns.connection import ConnectionOptions, ConnectionState, Target
 from momentum_push.delivery.apns.failures import ConnectFailed
-from momentum_push.delivery.pool import Pool, Services
+from momentum_push.delivery.pool import Pool
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.routes import Route
+from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import PoolSettings
 from momentum_push.delivery.settle import Settler
 from momentum_push.errors import LogError
@@ -43,6 +44,7 @@ __all__ = [
     "NoNames",
     "World",
     "left",
+    "one_address",
     "opened_world",
     "outcome",
     "turns",
@@ -217,11 +219,16 @@ class FakeSettings(PoolSettings):
         return made
 
 
+async def one_address(host: str, port: int) -> list[str]:
+    """A name server that says the same of every name."""
+    return ["192.0.2.1"]
+
+
 class NoNames(Resolver):
     """Every name is its own address, and known at once."""
 
     async def choose(self, routes: Sequence[Route], used: Any, chance: float) -> Target:
-        return Target(routes[0].host, routes[0].port, f"192.0.2.{len(used) + 1}")
+        return Target(routes[0].host, routes[0].port, f"192.0.2.{len(used()) + 1}")
 
 
 @dataclass
