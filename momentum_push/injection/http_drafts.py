@@ -1,8 +1,9 @@
 """From decoded notifications to drafts for the intake, and from its answers to results in order.
 
-Neighbours that differ in nothing but their device token become one draft: its content is then checked
-once, whatever the number of devices. Places count notifications of the request from 0; whatever is
-refused before the intake saw it keeps its place, so that results come in request order.
+Neighbours that differ in nothing but device token and payload become one draft: their options are then
+read once, whatever the number of devices, and a payload that they share is checked once. Places count
+notifications of the request from 0; whatever is refused before the intake saw it keeps its place, so
+that results come in request order.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Gatherer:
         self._rest: tuple[object, ...] = ()
         self._options: _Options | Refusal = _Options(*[None] * 9)
         self._payload = b""
-        self._tokens: list[str] | None = None
+        self._draft: Draft | None = None
 
     def __repr__(self) -> str:
         return (
@@ -103,15 +104,13 @@ class Gatherer:
                 self.refusals[self.count] = item
             else:
                 fields = astuple(item)
-                payload = bytes(fields[1])
                 rest = fields[2:]
                 if rest != self._rest:
-                    self._rest, self._options = rest, self._read(rest)
-                    self._tokens = None
-                if self._tokens is not None and payload == self._payload:
-                    self._tokens.append(fields[0])
+                    self._rest, self._options, self._draft = rest, self._read(rest), None
+                if self._draft is None:
+                    self._begin(fields[0], bytes(fields[1]))
                 else:
-                    self._begin(fields[0], payload)
+                    self._join(self._draft, fields[0], bytes(fields[1]))
             self.count += 1
 
     def _begin(self, token: str, payload: bytes) -> None:
@@ -120,10 +119,20 @@ class Gatherer:
         if isinstance(options, Refusal):
             self.refusals[self.count] = options
             return
-        tokens = [token]
-        self.drafts.append(_draft(payload, tokens, options))
+        draft = _draft(payload, [token], options)
+        self.drafts.append(draft)
         if options.apns_id is None:  # else the next one needs a draft with an id of its own
-            self._tokens, self._payload = tokens, payload
+            self._draft, self._payload = draft, payload
+
+    def _join(self, draft: Draft, token: str, payload: bytes) -> None:
+        """Put a notification into the draft of its neighbours; equal payloads in a row become one object."""
+        if payload != self._payload:
+            self._payload = payload
+            if draft.payloads is None:
+                draft.payloads = [draft.payload] * len(draft.tokens)
+        draft.tokens.append(token)
+        if draft.payloads is not None:
+            draft.payloads.append(self._payload)
 
     def begin_fan_out(self, envelope: Envelope) -> Draft | Refusal:
         """Return the draft that every token of a one-payload body joins, or why none can."""

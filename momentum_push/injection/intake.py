@@ -13,10 +13,12 @@ whoever committed, not by whoever asked: a client that went away has its record 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import groupby, repeat
+from operator import attrgetter
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -35,7 +37,7 @@ from momentum_push.message import (
     QueueKey,
     Refusal,
 )
-from momentum_push.message.rules import Content, Rules, check_content
+from momentum_push.message.rules import Content, ContentCheck
 from momentum_push.message.token import check_tokens
 from momentum_push.meters import Meters
 
@@ -108,6 +110,14 @@ class _Waiter:
             self.done.set_result(None)
         else:
             self.done.set_exception(error)
+
+
+class _Maker(NamedTuple):
+    """What the messages of one content share."""
+
+    part: Part
+    home: Home
+    apns_id: str
 
 
 class Intake:
@@ -199,23 +209,34 @@ class Intake:
         return results
 
     async def _check(self, origin: Origin, draft: Draft) -> list[Message | Refusal]:
-        """Apply the rules to one draft: its content once, its tokens in slices."""
+        """Apply the rules to one draft: its options once, tokens and payloads in slices."""
         route = self.routing.route(draft.binding, draft.domain)
         if isinstance(route, Refusal):
             return [route] * len(draft.tokens)
         key, rules = route
         now = self._clock.now()
-        content = check_content(draft, rules, now)
-        if isinstance(content, Refusal):
-            return [content] * len(draft.tokens)
-        part = self._part(origin, draft, content, now)
-        home = Home(queue=key, lane=_lane(content.priority), due=now)
+        check = ContentCheck(draft, rules, now).check
+        common = check(draft.payload) if draft.payloads is None else None
+        if isinstance(common, Refusal):
+            return [common] * len(draft.tokens)
+        makers: dict[int, _Maker] = {}  # by id of the content, which `check` keeps
         results: list[Message | Refusal] = []
         for start in range(0, len(draft.tokens), SLICE):
             if start:
                 await asyncio.sleep(0)
-            results += _messages(draft, start, rules, part, home, content.apns_id)
+            tokens = check_tokens(draft.tokens[start : start + SLICE], rules)
+            rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else repeat("")
+            payloads = _payloads(draft, start, len(tokens))
+            contents = [check(payload) for payload in payloads] if common is None else [common] * len(tokens)
+            for content in contents:
+                if id(content) not in makers and isinstance(content, Content):
+                    makers[id(content)] = self._maker(origin, draft, content, key, now)
+            results += _messages(tokens, payloads, contents, makers, rcpts)
         return results
+
+    def _maker(self, origin: Origin, draft: Draft, content: Content, key: QueueKey, now: float) -> _Maker:
+        home = Home(queue=key, lane=_lane(content.priority), due=now)
+        return _Maker(self._part(origin, draft, content, now), home, content.apns_id)
 
     def _part(self, origin: Origin, draft: Draft, content: Content, now: float) -> Part:
         return Part(
@@ -244,12 +265,8 @@ class Intake:
 
     async def _commit(self, protocol: str, messages: list[Message]) -> None:
         """Wait until the commit that holds `messages` is on disk."""
-        for message in messages:
-            key = (message.home.queue, message.home.lane)
-            batch = self._pending.get(key)
-            if batch is None:
-                batch = self._pending[key] = []
-            batch.append(message)
+        for home, run in groupby(messages, key=attrgetter("home")):
+            self._pending.setdefault((home.queue, home.lane), []).extend(run)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(protocol, messages, loop.create_future())
         self._waiters.append(waiter)
@@ -310,17 +327,30 @@ class Intake:
                     log.error("log_write_failed", error=str(error))
 
 
+def _payloads(draft: Draft, start: int, count: int) -> list[bytes]:
+    if draft.payloads is None:
+        return [draft.payload] * count
+    return draft.payloads[start : start + count]
+
+
 def _messages(
-    draft: Draft, start: int, rules: Rules, part: Part, home: Home, apns_id: str
+    tokens: Sequence[str | Refusal],
+    payloads: Sequence[bytes],
+    contents: Sequence[Content | Refusal],
+    makers: Mapping[int, _Maker],
+    rcpts: Iterable[str],
 ) -> list[Message | Refusal]:
-    """Return messages, not yet numbered, for one slice of a draft's tokens."""
-    tokens = check_tokens(draft.tokens[start : start + SLICE], rules)
-    rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else [""] * len(tokens)
-    payload = draft.payload
-    return [
-        token if isinstance(token, Refusal) else Message(0, token, payload, part, home, 0, rcpt, apns_id)
-        for token, rcpt in zip(tokens, rcpts, strict=True)
-    ]
+    """Return messages, not yet numbered, for one slice of a draft; a fault of the content comes first."""
+    results: list[Message | Refusal] = []
+    for token, payload, content, rcpt in zip(tokens, payloads, contents, rcpts, strict=False):
+        if isinstance(content, Refusal):
+            results.append(content)
+        elif isinstance(token, Refusal):
+            results.append(token)
+        else:
+            part, home, apns_id = makers[id(content)]
+            results.append(Message(0, token, payload, part, home, 0, rcpt, apns_id))
+    return results
 
 
 def _lane(priority: int) -> int:

@@ -26,16 +26,16 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 class Draft(msgspec.Struct, gc=False):
-    """One content for one device or many, as asked for; nothing in it has been checked.
+    """One content for one device or many, or one set of options for many contents; nothing is checked yet.
 
-    The hot path is one `Draft` with many tokens: its content is checked once, its tokens one by one.
+    The hot path is one `Draft` with many tokens: what they share is checked once, the rest in columns.
     Values are of the type the injector sent (a priority may be the text "high"); the rules refuse
     what does not fit, in words.
     """
 
     domain: str
     payload: bytes
-    """The bytes that go to Apple, exactly as they came."""
+    """The bytes that go to Apple, exactly as they came; of the first device where `payloads` is set."""
     tokens: list[str]
     rcpts: list[str] | None = None
     """RCPT local parts beside `tokens`; None when there are none (native HTTP)."""
@@ -54,6 +54,8 @@ class Draft(msgspec.Struct, gc=False):
     """The sender, where it differs from the origin's: one REST request may have several."""
     size: int = 0
     """Bytes that the message had on the wire, for the reception record; 0: the payload's."""
+    payloads: list[bytes] | None = None
+    """One beside each of `tokens`; None: all have `payload`."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

@@ -26,7 +26,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,7 +40,7 @@ from momentum_push.message.push_types import (
     suits_topic,
 )
 
-__all__ = ["Content", "Rules", "check_content", "effective_topic"]
+__all__ = ["Content", "ContentCheck", "Rules", "check_content", "effective_topic"]
 
 MAX_EXPIRATION = 253_402_300_799
 """The last second of the year 9999; beyond it somebody counted milliseconds."""
@@ -107,30 +107,73 @@ def check_content(draft: Draft, rules: Rules, now: float) -> Content | Refusal:
         The content, or the refusal with Apple's word where one fits, `BadPayload` for bad JSON and
         for payloads against the rules.
     """
-    try:
-        return _check(draft, rules, now)
-    except _Refused as fault:
-        return fault.refusal
+    return ContentCheck(draft, rules, now).check(draft.payload)
 
 
-def _check(draft: Draft, rules: Rules, now: float) -> Content:
-    payload = draft.payload
-    if not 0 < len(payload) <= _MAX_BYTES:  # before anybody reads it
-        raise _wrong_size(payload, _MAX_BYTES)
-    named = _check_topic(draft.topic)
-    tree = read_payload(payload)
-    if isinstance(tree, Refusal):
-        raise _Refused(tree.error, tree.detail)
-    push_type = _check_push_type(draft.push_type, rules, named, tree)
+class ContentCheck:
+    """The options of one draft, and the payloads that go with them, each checked as by `check_content`.
+
+    Payloads share one `Content` object, so that a thousand of them cost a look at each and no more: what
+    the options come to depends on a payload only by the push type that it shows.
+    """
+
+    def __init__(self, draft: Draft, rules: Rules, now: float) -> None:
+        self._draft, self._rules, self._now = draft, rules, now
+        self._headers: dict[str, _Headers | Refusal] = {}
+        self._is_guessing = draft.push_type is None and not rules.push_type
+        self._named: str | Refusal
+        try:
+            self._named = _check_topic(draft.topic)
+        except _Refused as fault:
+            self._named = fault.refusal
+
+    def check(self, payload: bytes) -> Content | Refusal:
+        """Return the content of one payload, or its first fault."""
+        if not 0 < len(payload) <= _MAX_BYTES:  # before anybody reads it
+            return _wrong_size(payload, _MAX_BYTES)
+        if isinstance(self._named, Refusal):
+            return self._named
+        tree = read_payload(payload)
+        if isinstance(tree, Refusal):
+            return tree
+        shown = guess_push_type(tree) if self._is_guessing else ""
+        headers = self._headers.get(shown)
+        if headers is None:
+            headers = self._headers[shown] = self._read(self._named, shown)
+        if isinstance(headers, Refusal):
+            return headers
+        if len(payload) > headers.max_bytes:
+            return _wrong_size(payload, headers.max_bytes)
+        if self._rules.is_strict and (
+            refusal := check_payload(tree, headers.content.push_type, headers.topic)
+        ):
+            return refusal
+        return headers.content
+
+    def _read(self, named: str, shown: str) -> _Headers | Refusal:
+        """Read the options as they are for a payload that shows a push type, or empty: none."""
+        try:
+            return _check_headers(self._draft, self._rules, self._now, named, shown)
+        except _Refused as fault:
+            return fault.refusal
+
+
+class _Headers(NamedTuple):
+    """What the options of a draft come to."""
+
+    content: Content
+    topic: str
+    """As it will be sent; empty: not known yet."""
+    max_bytes: int
+
+
+def _check_headers(draft: Draft, rules: Rules, now: float, named: str, shown: str) -> _Headers:
+    push_type = _check_push_type(draft.push_type, rules, named, shown)
     row = PUSH_TYPES.get(push_type) or PushType(push_type)
-    if len(payload) > row.max_bytes:
-        raise _wrong_size(payload, row.max_bytes)
     topic = effective_topic(named, rules.default_topic, push_type)
     if topic:
         _check_agreement(topic, named, rules, push_type)
-    if rules.is_strict and (refusal := check_payload(tree, push_type, topic)):
-        raise _Refused(refusal.error, refusal.detail)
-    return Content(
+    content = Content(
         topic=named,
         push_type=push_type,
         priority=_check_priority(draft.priority, rules.priority, row),
@@ -138,12 +181,13 @@ def _check(draft: Draft, rules: Rules, now: float) -> Content:
         collapse_id="" if draft.collapse_id is None else _check_collapse_id(draft.collapse_id),
         apns_id="" if draft.apns_id is None else _check_apns_id(draft.apns_id, len(draft.tokens)),
     )
+    return _Headers(content, topic, row.max_bytes)
 
 
-def _wrong_size(payload: bytes, max_bytes: int) -> _Refused:
+def _wrong_size(payload: bytes, max_bytes: int) -> Refusal:
     if not payload:
-        return _Refused("PayloadEmpty", "payload: empty; a JSON object is needed")
-    return _Refused("PayloadTooLarge", f"payload: {len(payload)} bytes; at most {max_bytes} are allowed")
+        return Refusal("PayloadEmpty", "payload: empty; a JSON object is needed")
+    return Refusal("PayloadTooLarge", f"payload: {len(payload)} bytes; at most {max_bytes} are allowed")
 
 
 def _say(value: Any) -> str:
@@ -182,10 +226,10 @@ def _check_topic(named: Any) -> str:
     return _text(_is_topic, "BadTopic", "apns-topic", named, "must be a bundle id, with or without a suffix")
 
 
-def _check_push_type(asked: Any, rules: Rules, named_topic: str, tree: dict[str, Any]) -> str:
+def _check_push_type(asked: Any, rules: Rules, named_topic: str, shown: str) -> str:
     if asked is None:
         topic = named_topic or rules.default_topic
-        return rules.push_type or push_type_of_topic(topic) or guess_push_type(tree) or "alert"
+        return rules.push_type or push_type_of_topic(topic) or shown or "alert"
     known = PUSH_TYPES.keys() | rules.extra_push_types if rules.extra_push_types else PUSH_TYPES.keys()
     if isinstance(asked, str) and asked in known:
         return asked

@@ -231,6 +231,19 @@ def test_neighbours_that_differ_in_their_token_share_a_draft() -> None:
     ]
 
 
+def test_neighbours_with_payloads_of_their_own_share_a_draft() -> None:
+    payloads = [{"n": 1}, {"n": 1}, {"n": 2}, {"n": 2}, {"n": 1}]
+    lines = [notification(f"{place}", payload=payload) for place, payload in enumerate(payloads)]
+    gatherer = Gatherer("home")
+    gatherer.add(read_items(f"[{','.join(lines)}]".encode(), 0))
+    (draft,) = gatherer.drafts
+    assert draft.tokens == ["0", "1", "2", "3", "4"]
+    assert draft.payloads is not None
+    assert [json.loads(payload) for payload in draft.payloads] == payloads
+    assert draft.payloads[0] is draft.payloads[1]
+    assert draft.payloads[2] is draft.payloads[3]
+
+
 def test_results_stand_in_request_order() -> None:
     gatherer = Gatherer("home")
     gatherer.add(

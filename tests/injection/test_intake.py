@@ -31,6 +31,47 @@ def taken(results: list[Message | Refusal]) -> list[Message]:
     return [result for result in results if isinstance(result, Message)]
 
 
+# --- many payloads with one set of options
+
+
+def test_payloads_with_the_same_options_share_a_part_and_each_is_judged_by_itself() -> None:
+    shows_background = b'{"aps":{"content-available":1}}'
+    payloads = [b'{"aps":{"alert":"1"}}', b"[]", shows_background, b'{"aps":{"alert":"2"}}', b"", b"{}"]
+
+    async def scene(door: Door) -> None:
+        results = await door.accept(draft(6, payloads=payloads))
+        assert [getattr(result, "error", "") for result in results] == [
+            "",
+            "BadPayload",
+            "",
+            "",
+            "PayloadEmpty",
+            "BadPayload",
+        ]
+        first, background, last = [result for result in results if isinstance(result, Message)]
+        assert [message.payload for message in (first, background, last)] == [payloads[0], *payloads[2:4]]
+        assert first.part is last.part
+        assert (first.part.push_type, first.home.lane) == ("alert", 10)
+        assert (background.part.push_type, background.home.lane) == ("background", 5)
+        assert [message.token for message in (first, background, last)] == list(map(token_of, (1, 3, 4)))
+
+    play(scene)
+
+
+def test_a_bad_token_beside_a_payload_of_its_own_is_that_notification_s_fault_alone() -> None:
+    async def scene(door: Door) -> None:
+        payloads = [b'{"aps":{"badge":%d}}' % number for number in range(3 * SLICE)]
+        many = draft(len(payloads), payloads=payloads)
+        many.tokens[SLICE + 1] = "no token"
+        results = await door.accept(many)
+        refusals = [place for place, result in enumerate(results) if isinstance(result, Refusal)]
+        assert refusals == [SLICE + 1]
+        kept = [message.payload for message in results if isinstance(message, Message)]
+        assert kept == payloads[: SLICE + 1] + payloads[SLICE + 2 :]
+
+    play(scene)
+
+
 # --- the commit
 
 
