@@ -144,6 +144,7 @@ def _rows_of(item: MessageList) -> Iterator[tuple[str, ...]]:
             home.queue.binding,
             f"due {_time(home.due)}",
             f"attempts {home.attempts}",
+            *(["outcome unknown"] if home.is_marked(message.place) else []),
         )
 
 
@@ -157,6 +158,8 @@ def _fields(message: Message) -> Iterator[tuple[str, object]]:
     yield "received", f"{_time(part.received_at)} {part.protocol} {part.client}"
     yield "due", _time(home.due)
     yield "attempts", home.attempts
+    if home.is_marked(message.place):
+        yield "outcome", "unknown: it may have been sent, and no answer is on record"
     yield "expires", _time(part.expiration) if part.expiration else "after one attempt"
     yield "token", message.token
     yield "rcpt", message.rcpt

@@ -78,6 +78,9 @@ class Home(msgspec.Struct, gc=False, eq=False):
     progress: bytearray = msgspec.field(default_factory=bytearray)
     """One bit a message, set when it left this list; bit `i & 7` of byte `i >> 3`."""
     remaining: int = 0
+    sent: bytearray | None = None
+    """A bitmap as `progress`: who may have been sent, noted on disk before it was (`apn_unknown_outcome =
+    "drop"`); None or no bytes: nobody."""
 
     def leave(self, place: int) -> bool:
         """Note that the message at `place` left the list; False when it had left before."""
@@ -91,6 +94,21 @@ class Home(msgspec.Struct, gc=False, eq=False):
     def has_left(self, place: int) -> bool:
         """Whether the message at `place` left the list."""
         return bool(self.progress[place >> 3] >> (place & 7) & 1)
+
+    def mark(self, place: int) -> None:
+        """Note that the message at `place` may have been sent."""
+        if not self.sent:
+            self.sent = bytearray(len(self.progress))
+        self.sent[place >> 3] |= 1 << (place & 7)
+
+    def unmark(self, place: int) -> None:
+        """Note that the message at `place` was not sent after all."""
+        if self.sent:
+            self.sent[place >> 3] &= ~(1 << (place & 7))
+
+    def is_marked(self, place: int) -> bool:
+        """Whether the message at `place` may have been sent."""
+        return bool(self.sent and self.sent[place >> 3] >> (place & 7) & 1)
 
 
 class Message(msgspec.Struct, gc=False, eq=False):

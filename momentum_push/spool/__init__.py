@@ -7,7 +7,7 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
     record.py      a list as one blob, drawn; pure
     rows.py        what is written and read: rows, marks, operations; pure
     sequences.py   message numbers, reserved ahead; pure
-    schema.sql     the tables
+    schema.sql     the tables; schema_from_1.sql brings old ones to that
     queries.py     what is asked of them
     database.py    how they are written and read
     writer.py      group commit, and what happens when the disk does not play along

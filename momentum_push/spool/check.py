@@ -55,6 +55,8 @@ def faults(database: Database) -> Iterator[tuple[str, str]]:
         return
     for number, why in database.set_aside():
         yield str(number), f"set aside: {why}"
+    for number in database.stray_marks():
+        yield str(number), "has marks of what was sent, and is not there"
     for group, binding, domain, lane, *counts in database.recount():
         if counts[:2] != counts[2:]:
             kept, counted = f"{counts[0]} lists, {counts[1]} messages", f"{counts[2]} and {counts[3]}"

@@ -28,12 +28,13 @@ from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.message import Message, QueueKey, ids
 from momentum_push.spool import queries
 from momentum_push.spool.record import DamagedList
-from momentum_push.spool.rows import Change, Mark, Row
+from momentum_push.spool.rows import Change, Mark, Row, Sent
 from momentum_push.spool.seam import QueueCount
 
 __all__ = ["FORMAT", "FREE_PAGES_KEPT", "PAGE_BYTES", "BadRow", "Database", "Meta"]
 
-FORMAT = 1
+FORMAT = 2
+_FIRST_FORMAT = 1
 PAGE_BYTES = 4096
 FREE_PAGES_KEPT = 4096
 """What an idle spool keeps of its free pages: 16 MB that the next messages need not wait for."""
@@ -95,22 +96,29 @@ class Database:
             raise self._translate(error) from error
 
     def prepare(self, now: float) -> Meta:
-        """Make the tables where there are none, check the format, and read what the spool knows of itself."""
+        """Make the tables where there are none, or bring old ones to our format; then read the meta."""
         try:
             if not self._has_tables():
                 self._create(now)
-            self._check_format()
+            if self._check_format() == _FIRST_FORMAT:
+                self._migrate()
             self._forget_empty_queues()
             return self._meta()
         except sqlite3.Error as error:
             raise self._translate(error) from error
+        finally:
+            self._roll_back()  # half a script; the next one would begin with a COMMIT
 
     def check_tables(self) -> None:
-        """Refuse a file that holds no spool, or one of a format that this program does not know."""
+        """Refuse a file that holds no spool, or one of a format that this program does not know.
+
+        The file is not changed: what an old format lacks is laid over it for as long as we look.
+        """
         try:
             if not self._has_tables():
                 raise SpoolError(f'spool: "{self._path}" holds no spool; see that spoolbase is the right one')
-            self._check_format()
+            if self._check_format() == _FIRST_FORMAT:
+                self._connection.execute("CREATE TEMP TABLE sent (number INTEGER PRIMARY KEY, bitmap BLOB)")
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
@@ -218,6 +226,10 @@ class Database:
         """Return (group, binding, domain, lane, lists and messages as kept, the same as counted now)."""
         return self._select(queries.RECOUNT).fetchall()
 
+    def stray_marks(self) -> list[int]:
+        """Return the numbers of lists that have marks and are not there."""
+        return [number for (number,) in self._select(queries.STRAY_MARKS)]
+
     def integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the file; it reads all of it."""
         found = [text for (text,) in self._select("PRAGMA integrity_check")]
@@ -248,6 +260,8 @@ class Database:
             self._mark(marks)
         for rows in _slices(change.rows, lambda row: len(row.body)):
             self._add(rows)
+        for items in _slices(change.sent, lambda item: len(item.bitmap)):
+            self._mark_sent(items)
         for number, why in change.set_aside:
             self._set_aside(number, why)
         if change.reserve:
@@ -268,6 +282,18 @@ class Database:
             FROM (VALUES {_places(3, len(marks))}) AS given WHERE number = given.column1
             """,
             list(chain.from_iterable(values)),
+        )
+
+    def _mark_sent(self, items: Sequence[Sent]) -> None:
+        """Write marks of lists that are there: a stray one would count for a later list of that number."""
+        self._connection.execute(
+            f"""
+            INSERT INTO sent SELECT given.column1, given.column2
+            FROM (VALUES {_places(2, len(items))}) AS given
+            WHERE given.column1 IN (SELECT number FROM lists)
+            ON CONFLICT (number) DO UPDATE SET bitmap = excluded.bitmap
+            """,
+            list(chain.from_iterable(items)),
         )
 
     def _add(self, rows: Sequence[Row]) -> None:
@@ -298,7 +324,8 @@ class Database:
         """Move a row; one at a time, as damage is rare."""
         kept = "number, queue, lane, due, attempts, count, remaining, progress, body"
         self._connection.execute(
-            f"INSERT OR IGNORE INTO aside ({kept}, why) SELECT {kept}, ? FROM lists WHERE number = ?",
+            f"INSERT OR IGNORE INTO aside ({kept}, why, sent) SELECT {kept}, ?, "
+            "(SELECT bitmap FROM sent WHERE sent.number = lists.number) FROM lists WHERE number = ?",
             (why, number),
         )
         self._connection.execute("DELETE FROM lists WHERE number = ?", (number,))
@@ -341,24 +368,35 @@ class Database:
 
     def _create(self, now: float) -> None:
         """Make the tables, all or none."""
-        schema = files("momentum_push.spool").joinpath("schema.sql").read_text("utf-8")
         self._connection.executescript(
             f"""
             BEGIN IMMEDIATE;
-            {schema}
+            {_script("schema.sql")}
             INSERT INTO meta VALUES ('format', {FORMAT}), ('created', {now!r}),
                 ('salt', '{secrets.randbits(ids.SALT_BITS):x}'), ('sequence', {ids.first_sequence(now)});
             COMMIT;
             """
         )
 
-    def _check_format(self) -> None:
+    def _migrate(self) -> None:
+        """Bring tables of the first format to ours, all or none; programs of that time refuse it then."""
+        self._connection.executescript(
+            f"""
+            BEGIN IMMEDIATE;
+            {_script("schema_from_1.sql")}
+            UPDATE meta SET value = {FORMAT} WHERE name = 'format';
+            COMMIT;
+            """
+        )
+
+    def _check_format(self) -> int:
         ((found,),) = self._connection.execute("SELECT value FROM meta WHERE name = 'format'")
-        if found != FORMAT:
+        if found not in (_FIRST_FORMAT, FORMAT):
             raise SpoolError(
                 f'spool: "{self._path}" has format {found}, this program knows format {FORMAT}; '
                 f"use the program that wrote it, or choose another spoolbase"
             )
+        return int(found)
 
     def _meta(self) -> Meta:
         values = dict(self._connection.execute("SELECT name, value FROM meta"))
@@ -403,6 +441,10 @@ def _slices(items: list[_Item], size_of: Callable[[_Item], int]) -> Iterator[lis
         size += size_of(item)
     if items:
         yield items[start:]
+
+
+def _script(name: str) -> str:
+    return files("momentum_push.spool").joinpath(name).read_text("utf-8")
 
 
 def _places(columns: int, rows: int) -> str:

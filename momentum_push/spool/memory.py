@@ -12,11 +12,13 @@ import secrets
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError, SpoolFull, SpoolInUse
 from momentum_push.message import Home, Message, MessageList, QueueKey, ids
 from momentum_push.spool.record import DamagedList
-from momentum_push.spool.rows import Change, Mark, Operation, Row, snapshot
+from momentum_push.spool.rows import Change, Mark, Operation, Row, Sent, snapshot
 from momentum_push.spool.seam import QueueCount
 from momentum_push.spool.sequences import Sequences
 
@@ -71,6 +73,10 @@ class MemorySpool:
         """Keep progress and retries; see `Spool`."""
         self._number_lists(retries)
         return self._apply(Operation(lists=_copies(retries), marks=[Mark.of(home) for home in homes]))
+
+    def mark_sent(self, homes: Sequence[Home]) -> Coroutine[Any, Any, None]:
+        """Keep who may have been sent; see `Spool`."""
+        return self._apply(Operation(sent=[Sent.of(home) for home in homes]))
 
     async def overview(self) -> list[QueueCount]:
         """Return what is where; see `Spool`."""
@@ -138,6 +144,9 @@ class MemorySpool:
         touched = [rows.pop(mark.number) for mark in operation.marks if mark.number in rows]
         change = Change.of([Operation(rows=touched), operation])
         rows.update((row.number, row) for row in change.rows)
+        for number, bitmap in change.sent:
+            if number in rows:
+                rows[number] = msgspec.structs.replace(rows[number], sent=bitmap)
 
     def _readable(self, numbers: Iterable[int]) -> Iterator[MessageList]:
         """Decode rows; set aside those that are damaged."""

@@ -2,11 +2,12 @@
 
 from momentum_push.message.ids import SEQUENCE_BITS
 
-__all__ = ["HOLDING", "LANE", "OVERVIEW", "PAGE_LATER_DUE", "PAGE_SAME_DUE", "READ", "RECOUNT"]
+__all__ = ["HOLDING", "LANE", "OVERVIEW", "PAGE_LATER_DUE", "PAGE_SAME_DUE", "READ", "RECOUNT", "STRAY_MARKS"]
 
 READ = """
     SELECT number, binding_group, binding, domain, lane, due, attempts, first_sequence, last_sequence,
-           oldest, count, CAST(remaining AS INTEGER), CAST(progress AS BLOB), CAST(body AS BLOB)
+           oldest, count, CAST(remaining AS INTEGER), CAST(progress AS BLOB), CAST(body AS BLOB),
+           coalesce((SELECT CAST(bitmap AS BLOB) FROM sent WHERE sent.number = lists.number), x'')
     FROM lists JOIN queues ON queues.id = lists.queue
 """
 LANE = f"""{READ}
@@ -24,6 +25,7 @@ HOLDING = f"""
         WHERE first_sequence BETWEEN ?1 - (1 << span) AND ?1 AND last_sequence >= ?1
     )
 """
+STRAY_MARKS = "SELECT number FROM sent WHERE number NOT IN (SELECT number FROM lists) ORDER BY number"
 OVERVIEW = """
     SELECT binding_group, binding, domain, lane, lists, messages,
            (SELECT min(oldest) FROM lists WHERE queue = lanes.queue AND lane = lanes.lane),

@@ -21,8 +21,8 @@ is the column's length divided by the number of tokens. So a thousand tokens wit
 bytes each and a few hundred for what they share, and no line below runs once per message in Python
 where one call over the whole column does the same.
 
-The progress bitmap is not in the blob: it changes, the blob never does. Columns that a row needs to
-be found by (queue, due, …) stand beside the blob in the row; `sqlite.py` draws that.
+The bitmaps of progress and of marks are not in the blob: they change, the blob never does. Columns
+that a row needs to be found by (queue, due, …) stand beside the blob in the row; `schema.sql` draws that.
 
 Parts are stored by position: a new field of `Part` goes at the end and has a default. Anything else
 needs a new version. We did not choose a row per message (121 MB for a million, measured; design.md 1),
@@ -183,6 +183,8 @@ def _build(columns: Columns, home: Home) -> list[Message]:
     count = len(tokens)
     if count != home.count or len(home.progress) != (count + 7) // 8:
         raise DamagedList(home.number, f"progress covers {home.count} of {count} messages")
+    if home.sent and len(home.sent) != len(home.progress):
+        raise DamagedList(home.number, f"{len(home.sent)} bytes of marks for {count} messages")
     parts = [_unpack_part(fields) for fields in columns.parts]
     rcpts = tokens if columns.rcpts is True else columns.rcpts or [""] * count
     rows = (

@@ -2,7 +2,8 @@
 
     MessageList ─ snapshot ─► Home + messages ─ Row.of ─► Row ─ row.to_list ─► MessageList
     Home        ─ Mark.of ──► Mark               how far a list has come, at the moment of the call
-    Operation                                    one append or settle, whole or not at all
+    Home        ─ Sent.of ──► Sent               which of its messages may have been sent, likewise
+    Operation                                    one append, settle or mark_sent, whole or not at all
     Change                                       all operations of one transaction, merged
 
 A list may be marked many times, and even added and settled, before the writer gets to it: only the
@@ -20,7 +21,7 @@ import msgspec
 from momentum_push.message import Home, Message, MessageList, QueueKey
 from momentum_push.spool import record
 
-__all__ = ["Change", "Mark", "Operation", "Row", "estimate", "snapshot"]
+__all__ = ["Change", "Mark", "Operation", "Row", "Sent", "estimate", "snapshot"]
 
 ROW_BYTES = 400
 """About what a list costs beside its columns, for the byte budget of what is under way."""
@@ -41,6 +42,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     remaining: int
     progress: bytes
     body: bytes
+    sent: bytes = b""
+    """Read only: a new list has no marks, and those of an old one are written as `Sent`."""
 
     @classmethod
     def of(cls, home: Home, messages: Sequence[Message]) -> Row:
@@ -72,6 +75,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
             count=self.count,
             progress=bytearray(self.progress),
             remaining=self.remaining,
+            sent=bytearray(self.sent) if self.sent else None,
         )
 
     def to_list(self) -> MessageList:
@@ -90,6 +94,18 @@ class Mark(NamedTuple):
     @classmethod
     def of(cls, home: Home) -> Mark:
         return cls(home.number, bytes(home.progress), home.remaining)
+
+
+class Sent(NamedTuple):
+    """Which messages of a list may have been sent."""
+
+    number: int
+    bitmap: bytes
+    """Empty: none of them."""
+
+    @classmethod
+    def of(cls, home: Home) -> Sent:
+        return cls(home.number, bytes(home.sent) if home.sent and any(home.sent) else b"")
 
 
 def snapshot(home: Home) -> Home:
@@ -112,11 +128,12 @@ def _size(item: MessageList) -> int:
 
 
 class Operation(msgspec.Struct, eq=False):
-    """One call of `append` or `settle`: all of it is in one transaction, or none of it is."""
+    """One call of `append`, `settle` or `mark_sent`: all of it is in one transaction, or none of it is."""
 
     lists: list[tuple[Home, list[Message]]] = msgspec.field(default_factory=list)
     """New lists as they were at the call; `encode` turns them into rows, in the writer's thread."""
     marks: list[Mark] = msgspec.field(default_factory=list)
+    sent: list[Sent] = msgspec.field(default_factory=list)
     set_aside: list[tuple[int, str]] = msgspec.field(default_factory=list)
     """Numbers of damaged lists, and what is wrong with them."""
     reserve: int = 0
@@ -138,6 +155,7 @@ class Change(NamedTuple):
     removed: list[int]
     marks: list[Mark]
     rows: list[Row]
+    sent: list[Sent]
     set_aside: list[tuple[int, str]]
     reserve: int
 
@@ -146,18 +164,20 @@ class Change(NamedTuple):
         """Merge operations, which are in the order of their calls."""
         rows: dict[int, Row] = {}
         marks: dict[int, Mark] = {}
+        sent: dict[int, Sent] = {}
         set_aside: list[tuple[int, str]] = []
         reserve = 0
         for operation in operations:
             rows.update((row.number, row) for row in operation.rows)
             marks.update((mark.number, mark) for mark in operation.marks)
+            sent.update((item.number, item) for item in operation.sent)
             set_aside += operation.set_aside
             reserve = max(reserve, operation.reserve)
         for number in rows.keys() & marks.keys():
             _settle_before_adding(rows, marks.pop(number))
         removed = [mark.number for mark in marks.values() if not mark.remaining]
         kept = [mark for mark in marks.values() if mark.remaining]
-        return cls(removed, kept, list(rows.values()), set_aside, reserve)
+        return cls(removed, kept, list(rows.values()), list(sent.values()), set_aside, reserve)
 
 
 def _settle_before_adding(rows: dict[int, Row], mark: Mark) -> None:

@@ -1,4 +1,4 @@
--- The spool's database, format 1. database.py writes it, momentum-push spool reads it, and so may you.
+-- The spool's database, format 2. database.py writes it, momentum-push spool reads it, and so may you.
 
 -- format: of these tables.  salt: 74 bits, hexadecimal.  sequence: numbers below it may have been used.
 -- created: epoch seconds.  probe: written to see whether the disk takes writes again.
@@ -40,6 +40,14 @@ CREATE INDEX lists_oldest ON lists (queue, lane, oldest);
 -- ranges of retried lists overlap and would otherwise have to be read through.
 CREATE INDEX lists_span ON lists (span, first_sequence, last_sequence);
 
+-- Who may have been sent, a bit a message as in progress, written before they are; only where
+-- apn_unknown_outcome = "drop" wants it. A table of its own: an empty column that gets a value would move
+-- its row with all of the body, and one that always has its room would be written with every list.
+CREATE TABLE sent (
+    number INTEGER PRIMARY KEY,         -- of a list that is there; list_removed sees to that
+    bitmap BLOB NOT NULL
+);
+
 -- What each lane of each queue holds. Kept by the triggers, in the same transaction, never counted.
 CREATE TABLE lanes (
     queue    INTEGER NOT NULL,
@@ -65,6 +73,7 @@ CREATE TRIGGER list_removed AFTER DELETE ON lists BEGIN
     UPDATE lanes
     SET lists = lists - 1, messages = messages - CAST(old.remaining AS INTEGER)
     WHERE queue = old.queue AND lane = old.lane;
+    DELETE FROM sent WHERE number = old.number;
 END;
 
 -- Damaged lists, as they were found: nothing of them is sent, nothing of them is thrown away.
@@ -78,5 +87,6 @@ CREATE TABLE aside (
     remaining TEXT NOT NULL,
     progress  BLOB NOT NULL,
     body      BLOB NOT NULL,
-    why       TEXT NOT NULL
+    why       TEXT NOT NULL,
+    sent      BLOB                      -- NULL: no marks
 );

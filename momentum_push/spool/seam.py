@@ -1,4 +1,4 @@
-"""The seam to the spool: append, settle, page, find. SQLite stands behind it, and a twin in memory."""
+"""The seam to the spool: append, settle, mark_sent, page, find. Behind it SQLite, and a twin in memory."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ class Spool(Protocol):
 
         Progress is copied at the call. It never fails for want of room: it is tried again until it
         commits. SpoolError only when the spool closes before that.
+        """
+
+    def mark_sent(self, homes: Sequence[Home]) -> Coroutine[Any, Any, None]:
+        """Keep which messages of lists may have been sent (`Home.sent`); returns when that is on disk.
+
+        A list that is not on disk any more is passed over. The bitmaps are copied at the call; of several
+        calls the last one counts. As `settle`, it is tried again until it commits; SpoolError only when
+        the spool closes before that.
         """
 
     async def overview(self) -> list[QueueCount]:

@@ -1,12 +1,12 @@
 """The spool on disk, as the event loop sees it: calls become operations, reports become results.
 
-    append, settle ──► Operation ──► Writer (a thread, one connection)        writer.py
-                  ◄── Report ◄──────┘
-    page, find, overview ──► Reader (a thread, another connection)            database.py
+    append, settle, mark_sent ──► Operation ──► Writer (a thread, one connection)        writer.py
+                             ◄── Report ◄──────┘
+    page, find, overview ──► Reader (a thread, another connection)                       database.py
 
 Nothing here waits for the disk in the loop. What is on its way to the writer is bounded in bytes: an
-`append` beyond MAX_PENDING_BYTES waits for its turn, in the order of the calls. Settles never wait: they
-are small, and bounded by the messages that the daemon holds in memory.
+`append` beyond MAX_PENDING_BYTES waits for its turn, in the order of the calls. Settles and marks never
+wait: they are small, and bounded by the messages that the daemon holds in memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from momentum_push.spool.budget import ByteBudget
 from momentum_push.spool.database import Database, Meta
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.record import DamagedList
-from momentum_push.spool.rows import Mark, Operation, estimate, snapshot
+from momentum_push.spool.rows import Mark, Operation, Sent, estimate, snapshot
 from momentum_push.spool.seam import QueueCount
 from momentum_push.spool.sequences import Sequences
 from momentum_push.spool.writer import Report, Writer
@@ -177,6 +177,13 @@ class SqliteSpool:
             is_kept=True,
             size=estimate(retries) + sum(len(home.progress) for home in homes),
         )
+        self._budget.take_now(operation.size)
+        return _wait_for(self._put(operation))
+
+    def mark_sent(self, homes: Sequence[Home]) -> Coroutine[Any, Any, None]:
+        """Keep who may have been sent; see `Spool`."""
+        sent = [Sent.of(home) for home in homes]
+        operation = Operation(sent=sent, is_kept=True, size=sum(len(item.bitmap) for item in sent))
         self._budget.take_now(operation.size)
         return _wait_for(self._put(operation))
 

@@ -7,8 +7,8 @@
 The failure rules:
 
 1. A transaction fails: it is rolled back. Its appends are told so (`SpoolFull`, `SpoolError`) and are
-   gone; its settles are tried again at once, alone, because removing needs little room; for want of
-   room the reserve is given back first (`folder.py`).
+   gone; its settles (and marks: what they are to precede waits for them) are tried again at once, alone,
+   because they need little room; for want of room the reserve is given back first (`folder.py`).
 2. That fails too: the settles are kept, those that come later line up behind them, and all of them are
    tried again a second later.
 3. From 1 on `is_writable` is False and appends are refused unseen, so a full disk is not worn out by

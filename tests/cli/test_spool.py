@@ -25,12 +25,12 @@ def conf(tmp_path: Path) -> Path:
     async def fill() -> None:
         shared = part(context={"DLV_Dest_ID": token_of(12).upper()}, collapse_id="score")
         async with opened(bench) as spool:
+            first = message_list(3, first=10, shared=shared, rcpt=token_of(12))
             await spool.append(
-                [
-                    message_list(3, first=10, shared=shared, rcpt=token_of(12)),
-                    message_list(1, first=20, queue=queue_key("b.apns"), lane=5, due=1_767_600_060),
-                ]
+                [first, message_list(1, first=20, queue=queue_key("b.apns"), lane=5, due=1_767_600_060)]
             )
+            first.home.mark(2)
+            await spool.mark_sent([first.home])
 
     asyncio.run(fill())
     path = tmp_path / "ecelerity.conf"
@@ -56,6 +56,7 @@ def test_ls_messages_shows_ids_and_short_tokens(conf: Path) -> None:
     lines = [line.split("\t") for line in result.output.splitlines() if "attempts" in line]
     assert [line[0] for line in lines] == [format_mid(sequence) for sequence in (10, 11, 12, 20)]
     assert lines[0][1] == token_of(10)[:8] + "…"
+    assert [line[0] for line in lines if line[-1] == "outcome unknown"] == [format_mid(12)]
 
 
 def test_show_prints_a_message_without_its_token(conf: Path) -> None:
@@ -69,6 +70,7 @@ def test_show_prints_a_message_without_its_token(conf: Path) -> None:
         "Ferry cancelled",
         "place 2 of 3",
         "attempts:      0",
+        "outcome:       unknown: it may have been sent",
     ):
         assert text in result.output
 

@@ -79,3 +79,17 @@ def test_messages_stay_out_of_the_garbage_collectors_way():
 )
 def test_diagnostics_show_the_beginning_of_a_token_alone(token, shown):
     assert short_token(token) == shown
+
+
+def test_a_mark_is_one_bit_and_no_progress() -> None:
+    home = Home(
+        QueueKey("default", "default", "a.apns"), 10, 0.0, count=9, progress=bytearray(2), remaining=9
+    )
+    home.unmark(8)
+    assert home.sent is None and not home.is_marked(8)
+    home.mark(8)
+    home.mark(0)
+    assert [place for place in range(9) if home.is_marked(place)] == [0, 8] and home.remaining == 9
+    home.unmark(0)
+    home.unmark(0)
+    assert [place for place in range(9) if home.is_marked(place)] == [8] and not any(home.progress)

@@ -57,6 +57,14 @@ def test_a_whole_spool_has_no_faults(folder: Path) -> None:
             [("2", "2 messages wait, 9 should")],
         ),
         (
+            "INSERT INTO sent VALUES (1, x'ff')",
+            [("1", "1 bytes of marks for 20 messages")],
+        ),
+        (
+            "INSERT INTO sent VALUES (7, x'ff')",
+            [("7", "has marks of what was sent, and is not there")],
+        ),
+        (
             "UPDATE lanes SET messages = 30",
             [
                 (

@@ -394,3 +394,91 @@ def test_an_empty_append_and_an_empty_settle_are_no_error(bench: Bench) -> None:
             await spool.settle([])
 
     run(scenario())
+
+
+# Marks of what may have been sent
+
+
+def mark(item: MessageList, *places: int) -> MessageList:
+    for place in places:
+        item.home.mark(place)
+    return item
+
+
+def marked(item: MessageList) -> list[int]:
+    return [message.sequence for message in item.messages if item.home.is_marked(message.place)]
+
+
+def test_marks_survive_a_crash_and_hide_no_message(bench: Bench) -> None:
+    async def scenario() -> None:
+        spool = await bench.open()
+        item, other = message_list(20, first=100), message_list(3, first=200)
+        await spool.append([item, other])
+        await spool.mark_sent([mark(item, 0, 9, 19).home])
+        await bench.crash(spool)
+        async with opened(bench) as again:
+            found, untouched = await everything(again)
+            assert len(found.messages) == 20 and marked(found) == [100, 109, 119]
+            assert untouched.home.sent is None
+
+    run(scenario())
+
+
+def test_what_is_unmarked_is_unmarked_after_a_crash(bench: Bench) -> None:
+    async def scenario() -> None:
+        spool = await bench.open()
+        item = message_list(3)
+        await spool.append([item])
+        marking = spool.mark_sent([mark(item, 0, 1).home])
+        item.home.unmark(0)
+        await asyncio.gather(marking, spool.mark_sent([item.home]))
+        await bench.crash(spool)
+        spool = await bench.open()
+        (found,) = await everything(spool)
+        assert marked(found) == [2]
+        found.home.unmark(1)
+        await spool.mark_sent([found.home])
+        await bench.crash(spool)
+        async with opened(bench) as again:
+            assert [marked(item) for item in await everything(again)] == [[]]
+
+    run(scenario())
+
+
+def test_marks_and_progress_of_one_list_do_not_touch_each_other(bench: Bench) -> None:
+    async def scenario() -> None:
+        spool = await bench.open()
+        item = message_list(9)
+        await spool.append([item])
+        marking = spool.mark_sent([mark(item, 0, 1, 8).home])
+        settling = spool.settle([leave(item, 1, 2).home])
+        await asyncio.gather(marking, settling)
+        await spool.settle([leave(item, 3).home])
+        await bench.crash(spool)
+        async with opened(bench) as again:
+            (found,) = await everything(again)
+            assert [m.sequence for m in found.messages] == [1, 5, 6, 7, 8, 9]
+            assert marked(found) == [1, 9]
+
+    run(scenario())
+
+
+def test_marks_of_a_list_that_is_gone_never_count_for_another(bench: Bench) -> None:
+    """Numbers of lists begin again after a restart where nothing is left of them."""
+
+    async def scenario() -> None:
+        spool = await bench.open()
+        for is_late in (False, True):
+            item = message_list(2)
+            await spool.append([item])
+            if not is_late:
+                await spool.mark_sent([mark(item, 0, 1).home])
+            await spool.settle([leave(item, 0, 1).home])
+            if is_late:
+                await spool.mark_sent([mark(item, 0, 1).home])
+        await bench.crash(spool)
+        async with opened(bench) as again:
+            await again.append([message_list(2), message_list(2, first=5)])
+            assert [marked(item) for item in await everything(again)] == [[], []]
+
+    run(scenario())

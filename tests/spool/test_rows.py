@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from momentum_push.message import MessageList
-from momentum_push.spool.rows import Change, Mark, Operation, Row, estimate, snapshot
+from momentum_push.spool.rows import Change, Mark, Operation, Row, Sent, estimate, snapshot
 from tests.helpers.lists import message_list
 
 
@@ -74,3 +74,21 @@ def test_an_estimate_is_near_what_is_written() -> None:
     for item in (message_list(1000), message_list(1)):
         body = added(item).rows[0].body
         assert len(body) / 2 < estimate([item]) < len(body) * 3
+
+
+def test_of_several_marks_of_what_was_sent_the_last_one_counts() -> None:
+    item = numbered(7, 9)
+    item.home.mark(0)
+    item.home.mark(8)
+    first = Sent.of(item.home)
+    item.home.unmark(0)
+    change = Change.of([Operation(sent=[first]), Operation(sent=[Sent.of(item.home)])])
+    assert first.bitmap == b"\1\1" and change.sent == [Sent(7, b"\0\1")]
+
+
+def test_a_list_without_marks_is_written_as_one() -> None:
+    item = numbered(7, 9)
+    assert Sent.of(item.home) == Sent(7, b"")
+    item.home.mark(3)
+    item.home.unmark(3)
+    assert Sent.of(item.home) == Sent(7, b"")

@@ -20,7 +20,7 @@ from momentum_push.clock import ManualClock
 from momentum_push.errors import SpoolError, SpoolInUse
 from momentum_push.message import MessageList
 from momentum_push.meters import Meters
-from momentum_push.spool import START, Disk, MemorySpool, SqliteSpool, open_sqlite
+from momentum_push.spool import START, Disk, MemorySpool, SqliteSpool, at_rest, faults, open_sqlite
 from tests.helpers.lists import QUEUE, message_list, queue_key
 from tests.helpers.spools import SqliteBench, everything, opened, sequences_in
 
@@ -177,11 +177,11 @@ def test_a_second_spool_on_the_same_folder_is_refused_with_the_owner(bench: Sqli
 def test_a_later_format_is_refused(bench: SqliteBench) -> None:
     run(open_and_close(bench.folder))
     with closing(database_of(bench)) as database:
-        database.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
-    with pytest.raises(SpoolError, match="has format 2, this program knows format 1"):
+        database.execute("UPDATE meta SET value = 3 WHERE name = 'format'")
+    with pytest.raises(SpoolError, match="has format 3, this program knows format 2"):
         run(open_and_close(bench.folder))
     with closing(database_of(bench)) as database:  # and the lock was let go of
-        database.execute("UPDATE meta SET value = 1 WHERE name = 'format'")
+        database.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
     run(open_and_close(bench.folder))
 
 
@@ -369,3 +369,103 @@ def found_after_kill(folder: Path) -> set[int]:
 
     run(scenario())
     return firsts
+
+
+# Older formats
+
+
+def of_format_1(bench: SqliteBench) -> None:
+    """A spool as the programs of format 1 left it: two lists, of the second message 200 is gone."""
+
+    async def fill() -> None:
+        async with opened(bench) as spool:
+            begun = message_list(10, first=200)
+            await spool.append([message_list(3, first=100), begun])
+            begun.home.leave(0)
+            await spool.settle([begun.home])
+
+    asyncio.run(fill())
+    fresh = bench.folder / "fresh.db"
+    (bench.folder / "spool.db").rename(fresh)
+    schema = Path(__file__).with_name("format_1.sql").read_text()
+    with closing(database_of(bench)) as old:
+        old.executescript("PRAGMA auto_vacuum = incremental; PRAGMA journal_mode = WAL;" + schema)
+        old.execute("ATTACH ? AS fresh", (str(fresh),))
+        for table in ("meta", "queues", "lists"):
+            old.execute(f"INSERT INTO {table} SELECT * FROM fresh.{table}")
+        old.execute("UPDATE meta SET value = 1 WHERE name = 'format'")
+
+
+def tables(bench: SqliteBench) -> dict[str, list[tuple[object, ...]]]:
+    """Columns of every table, and the triggers' text."""
+    with closing(database_of(bench)) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {name: list(database.execute(f"SELECT * FROM pragma_table_info('{name}')")) for name in names}
+        found["triggers"] = sorted(
+            database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        )
+        return found
+
+
+def test_a_spool_of_format_1_becomes_one_of_ours_and_loses_nothing(
+    bench: SqliteBench, tmp_path: Path
+) -> None:
+    of_format_1(bench)
+
+    async def scenario() -> None:
+        async with opened(bench) as spool:
+            assert await sequences_in(spool) == [100, 101, 102, *range(201, 210)]
+            (first, _) = await everything(spool)
+            assert first.home.sent is None
+            first.home.mark(2)
+            await spool.mark_sent([first.home])
+            (first, _) = await everything(spool)
+            assert first.home.is_marked(2)
+            assert [(lane.lists, lane.messages) for lane in await spool.overview()] == [(2, 12)]
+        fresh = SqliteBench(tmp_path / "fresh")
+        fresh.folder.parent.mkdir()
+        async with opened(fresh):
+            pass
+        assert tables(bench) == tables(fresh)
+
+    run(scenario())
+
+
+def test_looking_at_a_spool_of_format_1_leaves_it_as_it_is(bench: SqliteBench) -> None:
+    of_format_1(bench)
+    before = tables(bench)
+    with at_rest(bench.folder) as database:
+        assert sorted(row.count for row in database.lists()) == [3, 10]
+        assert list(faults(database)) == []
+    assert tables(bench) == before
+    with closing(database_of(bench)) as database:
+        assert database.execute("SELECT value FROM meta WHERE name = 'format'").fetchall() == [(1,)]
+
+
+def test_a_migration_that_fails_half_way_changes_nothing(bench: SqliteBench) -> None:
+    of_format_1(bench)
+    with closing(database_of(bench)) as database:
+        database.execute("ALTER TABLE aside ADD COLUMN sent BLOB")  # the last step will fail
+    before = tables(bench)
+    for _ in range(2):
+        with pytest.raises(SpoolError, match="duplicate column"):
+            asyncio.run(bench.open())
+        assert tables(bench) == before
+
+
+def test_marks_go_with_a_list_that_is_set_aside(bench: SqliteBench) -> None:
+    async def scenario() -> None:
+        async with opened(bench) as spool:
+            item = message_list(3)
+            await spool.append([item])
+            item.home.mark(1)
+            await spool.mark_sent([item.home])
+            with closing(database_of(bench)) as database:
+                database.execute("UPDATE lists SET body = x'00'")
+            assert await everything(spool) == []
+            await spool.append([message_list(1, first=9)])
+            with closing(database_of(bench)) as database:
+                assert database.execute("SELECT number, sent FROM aside").fetchall() == [(1, b"\2")]
+                assert database.execute("SELECT * FROM sent").fetchall() == []
+
+    run(scenario())
