@@ -7,6 +7,7 @@ interfaces.md section 7 without their prefix. Labels never hold a token.
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 __all__ = ["COMMIT_BOUNDS_S", "DELIVERY_BOUNDS_S", "QUEUE_BOUNDS_S", "Histogram", "Meters"]
 
@@ -29,6 +30,13 @@ class Histogram:
         """Count `value` (seconds), `count` times."""
         self.buckets[bisect_left(self.bounds, value)] += count
         self.total += value * count
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each of `values` (seconds)."""
+        bounds, buckets = self.bounds, self.buckets
+        for value in values:
+            buckets[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
 
     @property
     def count(self) -> int:

@@ -366,9 +366,7 @@ class Pool:
     def _measure(self, outcomes: Sequence[Outcome], verdict: Verdict) -> None:
         meters = self._services.meters
         seconds = meters.delivery_seconds[self._labels]
-        for outcome in outcomes:
-            if outcome.phase is Phase.ANSWERED:
-                seconds.observe(outcome.seconds)
+        seconds.observe_all([item.seconds for item in outcomes if item.phase is Phase.ANSWERED])
         if verdict.unknown:
             meters.unknown_outcomes[self._labels] += verdict.unknown
         if verdict.again:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 import structlog
@@ -180,16 +182,16 @@ class Settler:
 
     def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
         labels = (key.domain, key.binding)
-        waited = self._meters.queue_seconds[labels]
-        delivered = 0
+        delivered = [item for item in dispositions if item.kind is Kind.DELIVERED]
+        waited = [item.at - item.message.part.received_at for item in delivered]
+        self._meters.queue_seconds[labels].observe_all([max(0.0, seconds) for seconds in waited])
+        self._meters.deliveries[labels] += len(delivered)
+        if len(delivered) == len(dispositions):
+            return
         for item in dispositions:
-            if item.kind is Kind.DELIVERED:
-                delivered += 1
-                waited.observe(max(0.0, item.at - item.message.part.received_at))
-            else:
+            if item.kind is not Kind.DELIVERED:
                 meter = self._meters.tempfails if item.kind is Kind.TEMPFAIL else self._meters.permfails
                 meter[*labels, _label(item)] += 1
-        self._meters.deliveries[labels] += delivered
 
 
 def _report(key: QueueKey, reason: Reason) -> None:
@@ -224,10 +226,9 @@ def _label(item: Disposition) -> str:
 def _leave(messages: Sequence[Message]) -> list[Home]:
     """Set the progress bits of `messages` and return the homes that changed."""
     homes: dict[int, Home] = {}
-    for message in messages:
-        home = message.home
-        home.leave(message.place)
+    for home, run in groupby(messages, key=attrgetter("home")):
         homes[id(home)] = home
+        home.leave_all(run)
     return list(homes.values())
 
 

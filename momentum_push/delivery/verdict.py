@@ -113,6 +113,7 @@ class Judge:
 
     def __init__(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool = False) -> None:
         self._table = table
+        self._accepted = table.lookup(200, "")
         self.policy = policy
         self._drops_unknown = drops_unknown
         self._is_suspended = False
@@ -122,6 +123,7 @@ class Judge:
     def configure(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool) -> None:
         """Go by new options from now on."""
         self._table = table
+        self._accepted = table.lookup(200, "")
         self.policy = policy
         self._drops_unknown = drops_unknown
 
@@ -139,6 +141,8 @@ class Judge:
     ) -> Verdict:
         """Return what follows from the outcomes of one read, in their order."""
         self._is_suspended = is_suspended
+        if _are_accepted(outcomes) and self._accepted.action is Action.DELIVERED:
+            return self._accept(outcomes, peer, now)
         verdict = Verdict()
         for outcome in outcomes:
             if outcome.phase is Phase.ANSWERED:
@@ -147,6 +151,24 @@ class Judge:
                 self._unknown(verdict, outcome, peer, now)
             else:
                 self._again(verdict, outcome, peer, now)
+        return verdict
+
+    def _accept(self, outcomes: Sequence[Outcome], peer: Peer, now: float) -> Verdict:
+        """Return the verdict where Apple took everything, which is the usual one: the same, in columns."""
+        messages = [outcome.message for outcome in outcomes]
+        if self._returns:
+            for message in messages:
+                self._returns.pop(message.sequence, None)
+        reason, (remote, conn_id) = self._accepted, (peer.remote, peer.conn_id)
+        stage, text = _stage(peer), _CODES[reason.klass]
+        verdict = Verdict(done=messages, believed=len(messages))
+        verdict.dispositions = [
+            Disposition(
+                Kind.DELIVERED, outcome.message, now, outcome.message.home.attempts + 1, reason.code,
+                "", "", True, 200, 0, remote, outcome.size, conn_id, stage, text,
+            )
+            for outcome in outcomes
+        ]  # fmt: skip
         return verdict
 
     def _answered(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float) -> None:
@@ -246,6 +268,15 @@ class Judge:
         verdict.dispositions.append(_record(outcome, peer, now, kind, reason, final))
 
 
+def _are_accepted(outcomes: Sequence[Outcome]) -> bool:
+    """Whether each one is a plain 200."""
+    return {(outcome.status, outcome.reason) for outcome in outcomes} == {(200, "")}
+
+
+def _stage(peer: Peer) -> int:
+    return _STAGE_ANSWER if peer.remote else _STAGE_NOT_CONNECTED
+
+
 def expire(message: Message, text: str, now: float) -> Disposition:
     """Return the record of a message that is given up without an attempt (momentum.md 6.4)."""
     return _untried(Kind.PERMFAIL, message, text, text, now)
@@ -295,7 +326,7 @@ def _record(
         remote=peer.remote,
         size=outcome.size,
         conn_id=peer.conn_id,
-        stage=_STAGE_ANSWER if peer.remote else _STAGE_NOT_CONNECTED,
+        stage=_stage(peer),
         text=final or _words(outcome, kind, reason if is_answer else None),
     )
 

@@ -12,10 +12,9 @@ No reception records. The order of the lines is the order of the list, kinds mix
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from momentum_push.errors import Problem
-from momentum_push.loggers.columns import Batch, Moment
+from momentum_push.loggers.columns import Moment, batches
 from momentum_push.loggers.file import Sink, Sinks, plain_path
 from momentum_push.loggers.macros import MARKERS, Format, FormatError, Macro, compile_format, table
 from momentum_push.loggers.records import Authentication, Rejection
@@ -53,7 +52,8 @@ class ApnLogger:
 
     def dispositions(self, now: float, items: Sequence[Disposition]) -> None:
         """Write one line per attempt."""
-        text = "".join(self._lines(now, kind, list(run)) for kind, run in groupby(items, _kind))
+        runs = [(self._formats.get(kind), batch) for kind, batch in batches(items, now)]
+        text = "".join(form.render(batch) for form, batch in runs if form)
         if text:
             self._sink.write(text.encode())
 
@@ -76,14 +76,6 @@ class ApnLogger:
 
     def close(self) -> None:
         """The file is closed by who opened it, for loggers may share it."""
-
-    def _lines(self, now: float, kind: Kind, items: list[Disposition]) -> str:
-        form = self._formats.get(kind)
-        return form.render(Batch(items, now)) if form else ""
-
-
-def _kind(item: Disposition) -> Kind:
-    return item.kind
 
 
 def build(scope: Settings, sinks: Sinks) -> ApnLogger:

@@ -8,10 +8,12 @@ escaped here; that depends on where the format puts the value.
 
 from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from momentum_push.loggers import names
-from momentum_push.message import Disposition, Home, Message, Part, QueueKey
+from momentum_push.message import Disposition, Home, Kind, Message, Part, QueueKey
 
 __all__ = [
     "STAGES",
@@ -19,9 +21,11 @@ __all__ = [
     "Column",
     "Moment",
     "Receptions",
+    "Runs",
     "Texts",
     "apns_ids",
     "attribute",
+    "batches",
     "client_address",
     "constant",
     "each",
@@ -68,9 +72,34 @@ class Batch:
         self.parts = [message.part for message in self.messages]
         self.distinct_parts = {id(part): part for part in self.parts}
         self.queues = _queues([message.home for message in self.messages])
+        self._message_ids: list[str] = []
+
+    @property
+    def message_ids(self) -> list[str]:
+        """The message id of each; every logger's records have one."""
+        self._message_ids = self._message_ids or names.message_ids(self.messages)
+        return self._message_ids
 
     def _messages(self, items: Sequence[Any]) -> Sequence[Message]:
         return [item.message for item in items]
+
+
+class Runs(list[Disposition]):
+    """Dispositions, in batches of one kind that all loggers share."""
+
+    _batches: list[tuple[Kind, Batch]]
+
+    def batches(self, now: float) -> list[tuple[Kind, Batch]]:
+        """Return (kind, its batch) for each run of one kind, in order."""
+        if not hasattr(self, "_batches"):
+            runs = groupby(self, attrgetter("kind"))
+            self._batches = [(kind, Batch(list(run), now)) for kind, run in runs]
+        return self._batches
+
+
+def batches(items: Sequence[Disposition], now: float) -> list[tuple[Kind, Batch]]:
+    """Return the runs of `items` as batches; those that another logger made, when there are some."""
+    return (items if isinstance(items, Runs) else Runs(items)).batches(now)
 
 
 class Receptions(Batch):
@@ -99,10 +128,10 @@ Column = Callable[[Batch], Texts]
 
 def each(values: list[T], render: Callable[[T], str]) -> Texts:
     """Render every value, once per distinct one."""
-    if len(values) == 1:
+    if values and values.count(values[0]) == len(values):
         return render(values[0])
     known = {value: render(value) for value in set(values)}
-    return known[values[0]] if len(known) == 1 else [known[value] for value in values]
+    return [known[value] for value in values]
 
 
 def constant(text: str) -> Column:
@@ -117,7 +146,8 @@ def now(render: Callable[[float], str]) -> Column:
 
 def attribute(name: str, render: Callable[[Any], str] = str) -> Column:
     """Return a column of one attribute of a `Disposition`."""
-    return lambda batch: each([getattr(item, name) for item in batch.items], render)
+    value = attrgetter(name)
+    return lambda batch: each(list(map(value, batch.items)), render)
 
 
 def moments(render: Callable[[float], str]) -> Column:
@@ -127,7 +157,7 @@ def moments(render: Callable[[float], str]) -> Column:
 
 def message_ids(batch: Batch) -> Texts:
     """The column of message ids."""
-    return names.message_ids(batch.messages)
+    return batch.message_ids
 
 
 def apns_ids(batch: Batch) -> Texts:

@@ -24,7 +24,6 @@ that log off; `importlog` is accepted and has no effect, as nothing is imported.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 
 from momentum_push.errors import Problem
 from momentum_push.loggers import columns as c
@@ -103,8 +102,8 @@ class EcLogger:
 
     def dispositions(self, now: float, items: Sequence[Disposition]) -> None:
         """Write D, T and P records, in the order of the list."""
-        runs = [(self._formats.get(kind), list(run)) for kind, run in groupby(items, lambda item: item.kind)]
-        self._write("mainlog", "".join(form.render(c.Batch(run, now)) for form, run in runs if form))
+        runs = [(self._formats.get(kind), batch) for kind, batch in c.batches(items, now)]
+        self._write("mainlog", "".join(form.render(batch) for form, batch in runs if form))
 
     def rejection(self, now: float, rejection: Rejection) -> None:
         """Write a line of the rejectlog."""

@@ -23,6 +23,7 @@ from itertools import chain
 
 from momentum_push.errors import ConfigError, LogError, Problem
 from momentum_push.loggers import apn_logger, ec_logger, json_logger
+from momentum_push.loggers.columns import Runs
 from momentum_push.loggers.file import Sinks
 from momentum_push.loggers.records import Authentication, RecordLogger, Rejection
 from momentum_push.loggers.settings import Configuration, Settings
@@ -66,7 +67,8 @@ class Loggers:
 
     def dispositions(self, now: float, items: Sequence[Disposition]) -> None:
         """Record finished attempts; returns after `write()`. On LogError call `retry`, see above."""
-        self._all(lambda logger: logger.dispositions(now, items))
+        shared = Runs(items)
+        self._all(lambda logger: logger.dispositions(now, shared))
 
     def rejection(self, now: float, rejection: Rejection) -> None:
         """Record a refused injection."""

@@ -14,6 +14,7 @@ so there are no cycles to collect.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -90,6 +91,16 @@ class Home(msgspec.Struct, gc=False, eq=False):
         self.progress[byte] |= bit
         self.remaining -= 1
         return True
+
+    def leave_all(self, messages: Iterable[Message]) -> None:
+        """Note that each of `messages` left the list; once more does no harm."""
+        progress, left = self.progress, 0
+        for message in messages:
+            byte, bit = message.place >> 3, 1 << (message.place & 7)
+            if not progress[byte] & bit:
+                progress[byte] |= bit
+                left += 1
+        self.remaining -= left
 
     def has_left(self, place: int) -> bool:
         """Whether the message at `place` left the list."""

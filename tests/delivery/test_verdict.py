@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -382,3 +383,32 @@ def test_a_peer_that_makes_words_up_is_heard_a_bounded_number_of_times() -> None
     verdict = judge.judge(answers, PEER, NOW)
     assert len(verdict.strange) == MAX_STRANGE
     assert (verdict.condemned, len(verdict.done)) == (0, 3 * MAX_STRANGE)
+
+
+def test_a_read_that_brought_only_acceptances_is_judged_as_each_would_be_beside_another_answer() -> None:
+    """The way in columns and the way one by one must say the same."""
+
+    def accepted() -> list[Any]:
+        return [outcome(message(number), size=300 + number) for number in (1, 2, 3)]
+
+    together, judge = accepted(), Judge(TABLE, POLICY)
+    verdict = judge.judge(together, PEER, NOW)
+    apart = Judge(TABLE, POLICY).judge([*together, outcome(message(4), 410, "Unregistered")], PEER, NOW)
+    assert verdict.dispositions == apart.dispositions[:3]
+    assert verdict.done == apart.done[:3] == [item.message for item in together]
+    assert (verdict.believed, verdict.condemned, verdict.again) == (3, 0, [])
+
+
+def test_a_message_that_had_come_back_is_forgotten_when_it_is_accepted() -> None:
+    judge, returned = Judge(TABLE, POLICY), message(1)
+    judge.judge([outcome(returned, 0, phase=Phase.NOT_PROCESSED)], PEER, NOW)
+    assert judge.remembered == 1
+    judge.judge([outcome(returned)], PEER, NOW)
+    assert judge.remembered == 0
+
+
+def test_an_operator_may_give_a_200_another_meaning() -> None:
+    text = resources.files("momentum_push.message").joinpath("reasons.yaml").read_text("utf-8")
+    table = ReasonTable.parse(text, '- {status: 2xx, reason: "*", action: tempfail}')
+    verdict = Judge(table, POLICY).judge([outcome(message())], PEER, NOW)
+    assert [item.kind for item in verdict.dispositions] == [Kind.TEMPFAIL]
