@@ -140,7 +140,7 @@ class Tunnel:
 
     def _deny(self, code: int, phrase: bytes, head: bytes) -> None:
         what, fix = _DENIALS.get(code) or _DENIALS.get(code // 100) or ("refuses {there}", _LOG)
-        if code == 407:
+        if code in (401, 407):  # tinyproxy 1.11 says 401 to a wrong password
             what, fix = self._unauthenticated(head)
         self._refuse(f"it {what.format(there=self._there)} ({self._said(code, phrase)})", fix)
 

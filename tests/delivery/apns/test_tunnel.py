@@ -80,6 +80,7 @@ REFUSED = [
         b'HTTP/1.1 407 Auth\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n',
         "user and a password",
     ),
+    (b"HTTP/1.0 401 Unauthorized\r\n\r\n", "user and a password (401 Unauthorized); write proxy"),
     (b"HTTP/1.0 403 Filtered\r\n\r\n", "connection to api.push.apple.com:443 (403 Filtered); let the proxy"),
     (b"HTTP/1.1 502 Bad\r\nContent-Length: 9\r\n\r\nno route!", "cannot connect to api.push.apple.com:443"),
     (b"HTTP/1.1 503 Later\r\n\r\n", "cannot serve a connection to api.push.apple.com:443 now"),
