@@ -296,11 +296,8 @@ class Pool:
             self._come_back(now, min(self._shunned.values()) - monotonic)
         if not wants_connection(1, free, total, self.opening, most):
             return
-        ready = self._connector.ready_at()
-        if ready > monotonic:
-            self._come_back(now, ready - monotonic)
-        else:
-            self._connector.open(1)
+        if not self._connector.open(1):  # asked first: a clock goes on between two looks at it
+            self._come_back(now, self._connector.ready_at() - monotonic)
 
     def addresses(self) -> Iterable[str]:
         """Return where the connections go, one entry each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -572,6 +573,17 @@ def test_a_connection_that_was_being_opened_by_old_settings_is_not_used() -> Non
         assert [link.sent for link in world.made[:1]] == [[]]
         assert world.made[0].state is ConnectionState.CLOSED
         assert (world.made[1].settings.credential.identity, world.made[1].in_flight) == ("another key", 2)
+
+    play(scene)
+
+
+def test_a_clock_that_goes_on_between_two_looks_keeps_no_connect_waiting() -> None:
+    async def scene(world: World) -> None:
+        looks = count()
+        stands = world.clock.monotonic
+        world.clock.monotonic = lambda: stands() + next(looks) / 1e6  # type: ignore[method-assign]
+        await world.put(2)
+        assert world.connections[0].in_flight == 2
 
     play(scene)
 
