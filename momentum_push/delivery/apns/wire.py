@@ -25,8 +25,9 @@ begins with `:status 200` in one byte: nothing else of it is read, for nothing e
     windows of its stream beyond 2^31-1    UNKNOWN, and RST_STREAM
 
 - *When the connection is of no more use*: GOAWAY (answers that are due are waited for), stream ids or
-  `max_deliveries` used up, WEAR timeouts or 500s in a row (apns.md 6.3, 5.5: wedged), no room to send
-  for a whole deadline. It then *drains*: takes nothing more, and `is_done` when the last answer is in.
+  `max_deliveries` used up, WEAR timeouts, 500s or rounds of refusals in a row (apns.md 6.3, 5.5: wedged;
+  8 row 53: a session that refused everything for six hours), no room to send for a whole deadline. It
+  then *drains*: takes nothing more, and `is_done` when the last answer is in.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ Request = tuple[Message, str]
 
 MAX_STREAM_ID = 2**31 - 1
 WEAR = 3
-"""Timeouts, or 500s, in a row that make a connection wedged."""
+"""Timeouts, 500s, or rounds of refusals, in a row that make a connection wedged."""
 TYPICAL_BODY = 256
 
 _WHOLE_HEADERS = bytes((HEADERS, END_HEADERS | END_STREAM))  # type and flags of an answer that is one frame
@@ -109,6 +110,8 @@ class Wire:
         self._choked_at: float | None = None
         self._timeouts = 0
         self._faults = 0
+        self._refusals = 0
+        self._refused_at = -1.0  # when the last round of refusals began
 
     # --- what there is to know
 
@@ -313,7 +316,7 @@ class Wire:
             return False
         del self._exchanges[stream_id]
         self.is_proven = True
-        self._timeouts = self._faults = 0
+        self._timeouts = self._faults = self._refusals = 0
         seconds, size = now - exchange.sent_at, exchange.size
         outcomes.append(Outcome(exchange.message, Phase.ANSWERED, 200, size=size, seconds=seconds))
         return True
@@ -348,9 +351,19 @@ class Wire:
         self._end(stream_id, Phase.UNKNOWN, "answer without a status", now, outcomes)
 
     def _on_reset(self, event: Reset, now: float, outcomes: list[Outcome]) -> None:
-        self._exchange_of(event.stream_id)
+        exchange = self._exchange_of(event.stream_id)
         phase = Phase.NOT_PROCESSED if event.code == Code.REFUSED_STREAM else Phase.UNKNOWN
+        if exchange is not None and phase is Phase.NOT_PROCESSED:
+            self._note_refusal(exchange, now)
         self._end(event.stream_id, phase, f"RST_STREAM {error_name(event.code)}", now, outcomes)
+
+    def _note_refusal(self, exchange: Exchange, now: float) -> None:
+        """Count rounds, not requests: a peer whose limit fell refuses a thousand at once, in good faith."""
+        if exchange.sent_at <= self._refused_at:
+            return
+        self._refusals, self._refused_at = self._refusals + 1, now
+        if self._refusals >= WEAR:
+            self.drain(f"requests refused {self._refusals} times in a row")
 
     def _on_credit(self, event: Credit, now: float, outcomes: list[Outcome]) -> None:
         exchange = self._exchange_of(event.stream_id)
@@ -404,7 +417,7 @@ class Wire:
             return
         outcomes.append(exchange.answer(now, self.options.epoch))
         self.is_proven = True
-        self._timeouts = 0
+        self._timeouts = self._refusals = 0
         self._faults = self._faults + 1 if exchange.status == 500 else 0
         if self._faults >= WEAR:
             self.drain(f"{self._faults} answers in a row with status 500")

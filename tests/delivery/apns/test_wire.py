@@ -187,8 +187,8 @@ def test_the_slot_is_free_again_after_every_end(end: str) -> None:
         outcomes = join(wire, peer, now)
         if end == "expired":
             outcomes = wire.expire(now + 30.0)
-            wire.drain_reason = ""  # three timeouts in a row would end it
             join(wire, peer, now)
+        wire.drain_reason = ""  # three timeouts, or refusals, in a row would end it
         assert len(outcomes) == 2
         assert wire.capacity == 2
         assert peer.open == {}
@@ -458,6 +458,19 @@ def test_three_requests_in_a_row_without_an_answer_wear_the_connection_out() -> 
     wire.expire(230.0)
     assert wire.is_done
     assert "in a row without an answer" in wire.drain_reason
+
+
+def test_rounds_of_refusals_wear_the_connection_out_and_an_answer_ends_the_run() -> None:
+    """A limit that falls refuses many at once, which is one round; see apns.md 8, row 53."""
+    wire, peer = joined()
+    for turn, sign in enumerate(["refuse", "refuse", "answer", "refuse", "refuse", "refuse"]):
+        assert not wire.is_draining
+        sent(wire, peer, 100, now=float(turn), first=1 + 100 * turn)
+        for stream_id in list(peer.open):
+            peer.answer(stream_id) if sign == "answer" else peer.reset(stream_id, 7)
+        assert len(join(wire, peer, now=turn + 0.5)) == 100
+    assert wire.drain_reason == "requests refused 3 times in a row"
+    assert wire.is_done
 
 
 def test_a_run_of_500s_wears_the_connection_out_and_another_answer_ends_the_run() -> None:
