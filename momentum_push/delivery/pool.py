@@ -344,7 +344,7 @@ class Pool:
         if verdict.again:
             self.queue.put_back(verdict.again)
         if not self._is_stopping and connection not in self._foreign:
-            self._weigh(verdict, now)
+            self._weigh(verdict, now, connection.state is ConnectionState.DRAINING)
         if verdict.retire or (verdict.suspensions and self.is_suspended):
             connection.drain(verdict.retire or "credential in doubt")
         self._settle(verdict)
@@ -390,11 +390,18 @@ class Pool:
 
     # ── trust ────────────────────────────────────────────────────────────────────────────────────
 
-    def _weigh(self, verdict: Verdict, now: float) -> None:
+    def _weigh(self, verdict: Verdict, now: float, was_draining: bool) -> None:
+        """Draw conclusions about the credential.
+
+        A connection that is told that its provider token is worn out says so once, and drains. When one
+        after the other is told the same, a new connection is no remedy, and Apple takes rapid reconnecting
+        for an attack: the clock is wrong, here or there.
+        """
+        count = verdict.suspensions or (0 if was_draining else 1)
         if verdict.believed:
             self._believe()
-        elif verdict.accusation is not None:
-            self._accuse(verdict.suspensions, verdict.accusation.reason, verdict.accusation, now)
+        elif verdict.accusation is not None and count:
+            self._accuse(count, verdict.accusation.reason, verdict.accusation, now)
         elif self.is_suspended:
             self._probe_later(now)  # a probe that told nothing of the credential
 

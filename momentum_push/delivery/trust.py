@@ -65,8 +65,10 @@ _FIXES = {
     "BadCertificateEnvironment": "tls_certificate is for the other environment; change it or routes",
     "BadEnvironmentKeyIdInToken": "apn_auth_key is for the other environment; change it or routes",
     "BadEnvironmentKeyInToken": "apn_auth_key is for the other environment; change it or routes",
+    "ExpiredProviderToken": "set this machine's clock; Apple calls tokens expired that were made just now",
     "InvalidProviderToken": "check apn_auth_key, apn_key_id, apn_team_id and this machine's clock",
     "MissingProviderToken": "set apn_auth_key, apn_key_id and apn_team_id, or tls_certificate and tls_key",
     "TopicDisallowed": "apn_topic is not covered by this credential; correct it, or use another credential",
+    "TooManyProviderTokenUpdates": "see who else uses this apn_auth_key, or this address",
     "UnrelatedKeyIdInToken": "apn_key_id belongs to another key family than this connection's first one",
 }

@@ -5,7 +5,7 @@
     answered: delivered              yes       D
     answered: permfail               yes       P
     answered: tempfail, delay_token  yes       T and a later attempt; P when the schedule ends
-    answered: elsewhere              no        again, on another connection
+    answered: elsewhere              no        again, elsewhere; an accusation if the provider token is meant
     answered: suspend                no        again, when the credential is believed again
     not sent, not processed          no        again, at once
     unknown                          yes       T and a later attempt (1 s the first time), or P under "drop"
@@ -66,6 +66,9 @@ _CODES = {
 
 _BELIEVED = frozenset({Class.SUCCESS, Class.PERMANENT_TOKEN, Class.PERMANENT_MESSAGE})
 
+_OF_TOKEN = frozenset({Class.AUTH_OR_CONFIG, Class.THROTTLING})
+"""Of the reasons that ask for another connection: `ExpiredProviderToken`, `TooManyProviderTokenUpdates`."""
+
 _LOST = "451 4.4.2 [internal]"
 
 
@@ -93,7 +96,9 @@ class Verdict:
     suspensions: int = 0
     """Answers that accuse the credential."""
     accusation: Disposition | None = None
-    """The first of them, as the one record that a suspension writes."""
+    """The first of them, as the one record that a suspension writes; without any, the first answer that calls
+    the provider token worn out: as many of these as come over one connection accuse it once, for the next
+    connection may be believed."""
     retire: str = ""
     """Why the connection should take no more requests; empty: it may."""
     condemned: int = 0
@@ -185,10 +190,12 @@ class Judge:
             verdict.condemned += reason.condemns_token
             self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason)
         elif action is Action.ELSEWHERE:
+            if reason.klass in _OF_TOKEN and verdict.accusation is None:
+                verdict.accusation = _record(outcome, peer, now, Kind.TEMPFAIL, reason)
             self._again(verdict, outcome, peer, now, reason)
         elif action is Action.SUSPEND:
             verdict.suspensions += 1
-            if verdict.accusation is None:
+            if verdict.suspensions == 1:
                 verdict.accusation = _record(outcome, peer, now, Kind.TEMPFAIL, reason)
             self._held(verdict, outcome, peer, now, reason)
         else:

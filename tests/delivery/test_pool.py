@@ -349,6 +349,53 @@ def test_three_accusations_in_a_row_suspend_with_one_record() -> None:
     play(scene)
 
 
+WORN = [
+    {"status": 403, "reason": "ExpiredProviderToken"},
+    {"status": 429, "reason": "TooManyProviderTokenUpdates"},
+]
+
+
+@pytest.mark.parametrize("worn", WORN)
+def test_many_answers_over_one_connection_that_its_token_is_worn_out_are_one_accusation(
+    worn: dict[str, Any],
+) -> None:
+    async def scene(world: World) -> None:
+        await world.put(20)
+        first = world.connections[0]
+        first.answer(5, **worn)
+        first.answer(15, **worn)
+        await turns()
+        assert (world.pool.is_suspended, world.made[-1].in_flight, world.log.written) == (False, 20, [])
+
+    play(scene)
+
+
+@pytest.mark.parametrize("worn", WORN)
+def test_connections_one_after_the_other_that_call_the_token_worn_out_suspend_with_one_record(
+    worn: dict[str, Any],
+) -> None:
+    """Another connection is no remedy then, and rapid reconnecting counts as an attack (apns.md 6.3)."""
+
+    async def scene(world: World) -> None:
+        await world.put(20)
+        for _ in range(3):
+            assert not world.pool.is_suspended
+            world.made[-1].answer(**worn)
+            await turns()
+        assert (world.dials, world.queue.hold_reason) == (3, worn["reason"])
+        for wait in (1, 2, 4, 8):
+            await world.advance(wait)
+            world.made[-1].answer(**worn)
+            await turns()
+        assert (world.dials, world.log.kinds(), world.queue.active) == (7, {"T": 1}, 20)
+        await world.advance(16)
+        world.made[-1].answer()
+        await turns()
+        assert not world.pool.is_suspended
+
+    play(scene)
+
+
 def test_a_success_between_accusations_keeps_the_binding_open() -> None:
     async def scene(world: World) -> None:
         await world.put(9)
