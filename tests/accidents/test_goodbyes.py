@@ -31,7 +31,7 @@ def test_a_token_that_one_address_is_silent_about_is_tried_at_another(folder: Pa
 
     faults = f"rules: [{{match: {{token: '{token_of(1)}', listener: 1}}, do: {{silent: true}}}}]"
     for _ in range(4):  # the first address is drawn by lot
-        stage(folder, story, faults, "max_outbound_connections = 1", addresses=TWO)
+        stage(folder, story, faults, addresses=TWO)
 
 
 @accident(6, "jchambers/pushy#561", "jchambers/pushy#1013", "jchambers/pushy#1017")

@@ -74,8 +74,11 @@ def test_goodbye_for_too_many_streams_though_the_limit_was_obeyed_loses_no_reque
 
 
 @accident(3, "jchambers/pushy#732")
-def test_bad_tokens_of_one_app_do_not_slow_another_and_late_answers_end_at_their_deadline(folder: Path) -> None:
+def test_bad_tokens_of_one_app_do_not_slow_another_and_late_answers_end_at_their_deadline(
+    folder: Path,
+) -> None:
     other = "com.example.other.apns"
+
     async def story(site: Site) -> None:
         await site.put(300)
         await site.put(300, domain=other, topic="com.example.other")
@@ -262,4 +265,6 @@ def test_streams_that_are_refused_without_an_answer_crash_nobody_and_tokens_are_
         assert len(site.simulator.connections) > 1
         assert site.pool.settings.credential.key.mints == 1  # type: ignore[union-attr]
 
-    stage(folder, story, "streams: {full: 20}\nlatency: 0.05\nrules: [{match: {every: 25}, do: {refuse: true}}]")
+    stage(
+        folder, story, "streams: {full: 20}\nlatency: 0.05\nrules: [{match: {every: 25}, do: {refuse: true}}]"
+    )

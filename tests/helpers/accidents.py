@@ -3,8 +3,9 @@
     @accident(12, "jchambers/pushy#399")     above a test: the row that it is about, and where it happened
     NOT_OURS                                 rows that concern no client, and why
 
-    def story(site): …                       a daemon's way out, whole: queues, pools, TLS, HTTP/2; spool and
-    stage(folder, story, faults, options)    log in memory; the simulator with `faults` (YAML) at the other end
+    def story(site): …                       a daemon's way out, whole: queues, pools, TLS, HTTP/2; the spool
+    stage(folder, story, faults, options)    and the log in memory; at the other end the simulator with
+                                             `faults` (YAML)
 
 Time is the leaping loop's: an hour passes when nothing is to be done until then. At the end of every
 story all connections are closed, no task is left, and the simulator has seen no breach of HTTP/2 or of
@@ -50,7 +51,7 @@ _Test = TypeVar("_Test", bound=Callable[..., None])
 NEWS = "com.example.news.apns"
 TOPIC = "com.example.news"
 START = time.time() // 1800 * 1800
-"""Where the clock of each story begins: with a slot of the provider token, and while certificates are good."""
+"""Where the clock of each story begins: with a slot of the provider token; certificates are good then."""
 LIMIT_S = 7 * 86_400.0
 """Virtual time after which a story that still waits has failed."""
 
@@ -68,7 +69,9 @@ def accident(row: int, *sources: str) -> Callable[[_Test], _Test]:
 class Site:
     """See the module's head; `domains` are their options in conf's words."""
 
-    def __init__(self, folder: Path, simulator: Simulator, clock: LoopTime, domains: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, simulator: Simulator, clock: LoopTime, domains: Mapping[str, str]
+    ) -> None:
         self.folder, self.simulator, self.clock = folder, simulator, clock
         self.meters = Meters()
         self.log = Log()

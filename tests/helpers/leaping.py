@@ -1,4 +1,4 @@
-"""Hours in milliseconds with real sockets: an event loop whose time leaps to the next timer when all is quiet.
+"""Hours in milliseconds with real sockets: an event loop whose time leaps to the next timer.
 
     run_leaping(story())             as `asyncio.run`, on such a loop
     LoopTime(start)                  our `Clock` and the simulator's `Scheduler`, both by that loop
@@ -78,7 +78,7 @@ class LoopTime:
         return asyncio.get_running_loop().time()
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock: an administrator, NTP, or a host that slept while its other clock stood still."""
+        """Set the wall clock: an administrator, NTP, or a host that slept while the other stood still."""
         self._start += seconds
 
     def later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
