@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
 from momentum_push.clock import Clock
+from momentum_push.delivery.marking import MarkSink
 from momentum_push.delivery.pool import Pool
 from momentum_push.delivery.resolver import LookUp, look_up
 from momentum_push.delivery.services import Services
@@ -32,6 +34,10 @@ UNUSABLE = "no usable configuration"
 log = structlog.get_logger()
 
 
+class SpoolSink(SettleSink, MarkSink, Protocol):
+    """What delivery asks of the spool."""
+
+
 class Delivery:
     """Makes a pool when a queue first has something due, and keeps it until the end."""
 
@@ -42,7 +48,7 @@ class Delivery:
         table: ReasonTable,
         queues: QueueManager,
         records: RecordSink,
-        spool: SettleSink,
+        spool: SpoolSink,
         meters: Meters,
         clock: Clock,
         new_conn_id: Callable[[], str],
@@ -59,7 +65,7 @@ class Delivery:
         )
         self._reader = reader
         self._shared = Services(
-            self.settler, queues, table, Throttles(), meters, clock, new_conn_id, look_up=look_up
+            self.settler, spool, queues, table, Throttles(), meters, clock, new_conn_id, look_up=look_up
         )
         self._retired: list[Pool] = []
         self._is_stopping = False

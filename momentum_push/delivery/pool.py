@@ -1,6 +1,6 @@
 """The pool of connections of one queue: one credential, one set of routes, never mixed.
 
-    queue ──► pump ──► the roomiest connection ──► Apple
+    queue ──► pump ──► the roomiest connection ──► Apple         (under "drop" by way of `marking`)
       ▲         │ all full: open another, one at a time
       │         └ turn over: come back in the next turn of the loop
       └── outcomes ── judge ──► settler
@@ -27,13 +27,14 @@ import structlog
 from momentum_push.delivery.apns.connection import Connection, ConnectionState
 from momentum_push.delivery.apns.failures import ConnectFailed
 from momentum_push.delivery.connector import Connector
+from momentum_push.delivery.marking import Marking, Source
 from momentum_push.delivery.plan import share, wants_connection
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import Limit, PoolSettings
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
 from momentum_push.delivery.turns import BUDGET
-from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, outage
+from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, forsake, outage
 from momentum_push.message import Disposition, Message, Outcome, Phase
 from momentum_push.message.reasons import Action
 from momentum_push.message.rules import effective_topic
@@ -67,6 +68,10 @@ class Pool:
         self._labels = (queue.key.domain, queue.key.binding)
         self._judge = Judge(services.table, settings.retry, settings.drops_unknown)
         self._connector = Connector(self, self._labels, settings, services, resolver)
+        self._marking = Marking(
+            queue, services.spool, give_up=self._give_up, wake=self.wake, come_back=self._come_back_in
+        )
+        self._source: Source = self._marking if settings.drops_unknown else queue
         self._topics: dict[tuple[str, str], str] = {}
         self._shunned: dict[Connection, float] = {}  # until when, monotonic
         self._is_stopping = False
@@ -84,8 +89,8 @@ class Pool:
 
     @property
     def unsettled(self) -> int:
-        """Messages in memory that are not in the queue: sent, or answered and not yet recorded."""
-        return self.in_flight + self._services.settler.unrecorded(self.queue.key)
+        """Messages in memory that are not in the queue: marked, sent, or answered and not yet recorded."""
+        return len(self._marking) + self.in_flight + self._services.settler.unrecorded(self.queue.key)
 
     @property
     def opening(self) -> int:
@@ -112,6 +117,8 @@ class Pool:
         if settings.identity != before.identity:
             self._start_over()
         self._connector.configure(settings)
+        self._marking.release()
+        self._source = self._marking if settings.drops_unknown else self.queue
         for connection in self.connections[settings.max_connections :]:
             connection.drain("max_outbound_connections was lowered")
         self._judge.configure(self._services.table, settings.retry, settings.drops_unknown)
@@ -130,6 +137,7 @@ class Pool:
     def retire(self, why: str) -> None:
         """Send nothing more; connections close when their answers are in."""
         self._is_stopping = True
+        self._marking.release()
         self._connector.cancel()
         for connection in list(self.connections):
             connection.drain(why)
@@ -150,7 +158,7 @@ class Pool:
     def pump(self) -> int:
         """Send what may be sent now, a turn's worth at most; return how many messages that were."""
         now = self._services.clock.now()
-        if self._is_closed_for_now() or not self.queue.has_due(now):
+        if self._is_closed_for_now() or not self._source.has_due(now):
             return 0
         if self.settings.is_blackholed:
             return self._discard(now)
@@ -159,7 +167,7 @@ class Pool:
             return 0
         sent, gone = self._fill(allowance, now)
         self._services.queues.refill(self.queue)
-        if not self.queue.has_due(now):
+        if not self._source.has_due(now):
             self._services.queues.look(self.queue)
         elif sent == allowance or gone:
             self.wake()
@@ -174,13 +182,13 @@ class Pool:
 
         Full connections are the usual state of a busy queue, so one look at the head must do there.
         """
-        head = self.queue.head()
+        head = self._source.head()
         if head is None or self._final_for(head, now) is None:
             return False
-        messages = self.queue.take(TURN, now)
+        messages = self._source.take(TURN, now)
         fit = self._drop_expired(messages, now)
         if fit:
-            self.queue.put_back(fit)
+            self._source.put_back(fit)
         return len(fit) < len(messages)
 
     def _discard(self, now: float) -> int:
@@ -212,6 +220,9 @@ class Pool:
         """Look again after `seconds`, or after what a wall clock can tell from now."""
         self._services.queues.wake_at(self.queue.key, now + max(seconds, SHORTEST_WAIT_S))
 
+    def _come_back_in(self, seconds: float) -> None:
+        self._come_back(self._services.clock.now(), seconds)
+
     def _bucket(self, limit: Limit | None) -> Throttle | None:
         if limit is None:
             return None
@@ -222,14 +233,14 @@ class Pool:
         """Hand out up to `allowance` messages; return how many went, and how many had expired."""
         sent = gone = 0
         for index, count in share(allowance, self._capacities()):
-            messages = self.queue.take(count, now)
+            messages = self._source.take(count, now)
             fit = self._drop_expired(messages, now)
             gone += len(messages) - len(fit)
             if not fit:
                 break
             taken = self.connections[index].send([(message, self._topic(message)) for message in fit])
             if taken < len(fit):
-                self.queue.put_back(fit[taken:])
+                self._source.put_back(fit[taken:])
             sent += taken
         throttle = self._bucket(self.settings.throttle)
         if throttle is not None:
@@ -261,6 +272,11 @@ class Pool:
         if verdict.done:
             self._settle(verdict)
         return fit
+
+    def _give_up(self, messages: list[Message], now: float) -> None:
+        """Record messages that may have been sent before the daemon started, and be done with them."""
+        self._services.meters.unknown_outcomes[self._labels] += len(messages)
+        self._settle(Verdict([forsake(message, now) for message in messages], done=messages))
 
     def _final_for(self, message: Message, now: float) -> str | None:
         """Return why a message may not be attempted any more, None when it may."""
@@ -322,12 +338,13 @@ class Pool:
             self._begin_outage(str(failure), now, now + wait)
 
     def _begin_outage(self, why: str, now: float, until: float) -> None:
-        head = self.queue.head()
+        head = self._source.head()
         if self.queue.hold_reason != OUTAGE and head is not None:
             self._note(outage(head, why, now))
         self._hold(until, OUTAGE)
 
     def _hold(self, until: float, reason: str) -> None:
+        self._marking.release()
         self.queue.hold(until, reason)
         self._services.queues.wake_at(self.queue.key, until)
 
@@ -342,7 +359,7 @@ class Pool:
         if any(outcome.phase is Phase.NOT_PROCESSED for outcome in outcomes):
             self._shunned[connection] = self._services.clock.monotonic() + SHUN_S
         if verdict.again:
-            self.queue.put_back(verdict.again)
+            self._marking.unsend(verdict.again)
         if not self._is_stopping and connection not in self._foreign:
             self._weigh(verdict, now, connection.state is ConnectionState.DRAINING)
         if verdict.retire or (verdict.suspensions and self.is_suspended):
@@ -384,7 +401,7 @@ class Pool:
             or self._is_stopping
         ):
             return
-        now, head = self._services.clock.now(), self.queue.head()
+        now, head = self._services.clock.now(), self._source.head()
         peer = Peer(connection.remote, connection.conn_id)
         self._accuse(SUSPECT, reason, accuse(head, reason, peer, now) if head is not None else None, now)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from momentum_push.clock import Clock
+from momentum_push.delivery.marking import MarkSink
 from momentum_push.delivery.resolver import LookUp, look_up
 from momentum_push.delivery.settle import Settler
 from momentum_push.delivery.turns import Turns
@@ -21,6 +22,7 @@ class Services:
     """See the module's head."""
 
     settler: Settler
+    spool: MarkSink
     queues: QueueManager
     table: ReasonTable
     throttles: Throttles

@@ -37,6 +37,7 @@ __all__ = [
     "Verdict",
     "accuse",
     "expire",
+    "forsake",
     "outage",
 ]
 
@@ -47,6 +48,8 @@ MAX_STRANGE = 100
 """Unknown reasons that are named for one queue; what else a peer makes up fills neither memory nor log."""
 
 BLACKHOLED = "551 5.7.1 [internal] recipient blackholed"
+
+FORSAKEN = "outcome unknown after a restart, not sent again (apn_unknown_outcome = drop)"
 
 NO_ANSWER = 255
 """`DLV_Response_Status` where Apple said nothing (momentum.md 7.5)."""
@@ -287,6 +290,13 @@ def _stage(peer: Peer) -> int:
 def expire(message: Message, text: str, now: float) -> Disposition:
     """Return the record of a message that is given up without an attempt (momentum.md 6.4)."""
     return _untried(Kind.PERMFAIL, message, text, text, now)
+
+
+def forsake(message: Message, now: float) -> Disposition:
+    """Return the record of a message whose mark says that it may have been sent before a crash."""
+    record = _untried(Kind.PERMFAIL, message, FORSAKEN, f"554 5.4.2 [internal] {FORSAKEN}", now)
+    record.attempt += 1
+    return record
 
 
 def outage(message: Message, why: str, now: float) -> Disposition:

@@ -799,15 +799,17 @@ async def finish(world: World) -> None:
             break
 
 
-async def check(steps: list[tuple[str, int]], room: int, max_resident: int = 0) -> None:
-    limits = {"room": room, "max_resident": max_resident}
+async def check(
+    steps: list[tuple[str, int]], room: int, max_resident: int = 0, drops_unknown: bool = False
+) -> None:
+    limits = {"room": room, "max_resident": max_resident, "drops_unknown": drops_unknown}
     async with opened_world(**limits, max_connections=3, max_connects_per_minute=10**6) as world:
         for step, value in steps:
             await do(world, step, value)
         await world.settler.flush() if not world.log.is_failing else None
-        assert world.queues.resident == world.queue.active + world.queue.delayed + len(world.flying) + sum(
-            len(verdict.left) for _, verdict in world.settler._unrecorded
-        )
+        unrecorded = sum(len(verdict.left) for _, verdict in world.settler._unrecorded)
+        at_work = len(world.pool._marking) + len(world.flying) + unrecorded
+        assert world.queues.resident == world.queue.active + world.queue.delayed + at_work
         await finish(world)
         ended = [item.message.sequence for item in world.log.written if item.kind is not Kind.TEMPFAIL]
         assert sorted(ended) == list(range(1, world.put_count + 1)), "lost or doubled"
@@ -824,15 +826,16 @@ def hasty() -> Iterator[None]:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(STEP, max_size=40), st.sampled_from([1, 5, 1000]), st.sampled_from([0, 6]))
+@given(st.lists(STEP, max_size=40), st.sampled_from([1, 5, 1000]), st.sampled_from([0, 6]), st.booleans())
 def test_whatever_happens_every_message_ends_exactly_once(
-    hasty: None, steps: list[tuple[str, int]], room: int, max_resident: int
+    hasty: None, steps: list[tuple[str, int]], room: int, max_resident: int, drops_unknown: bool
 ) -> None:
-    asyncio.run(check(steps, room, max_resident))
+    asyncio.run(check(steps, room, max_resident, drops_unknown))
 
 
-def test_a_long_run_of_anything_ends_every_message_exactly_once() -> None:
+@pytest.mark.parametrize("drops_unknown", [False, True])
+def test_a_long_run_of_anything_ends_every_message_exactly_once(drops_unknown: bool) -> None:
     chance = random.Random(20260105)
     names = ["put", "ok", "ok", "gone", "later", "elsewhere", "accuse", "die", "goaway", "wait", "reload"]
     steps = [(chance.choice(names), chance.randrange(10)) for _ in range(400)]
-    asyncio.run(check(steps, 20))
+    asyncio.run(check(steps, 20, drops_unknown=drops_unknown))

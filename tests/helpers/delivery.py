@@ -5,7 +5,8 @@ async with opened_world() as world:
     await world.turns()                           let the loop go round until nothing moves
     world.connections[0].answer()                 all in flight: 200
 
-`World` checks while it goes: no message is in flight twice, none is sent after its end.
+`World` checks while it goes: no message is in flight twice, none is sent after its end; under "drop" none
+before its mark is on disk, nor again when Apple may have taken it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from momentum_push.message import Disposition, Home, Kind, Message, MessageList,
 from momentum_push.message.reasons import ReasonTable
 from momentum_push.meters import Meters
 from momentum_push.queues import Queue, QueueManager, RetryPolicy, Throttles
-from momentum_push.spool import MemorySpool
+from momentum_push.spool import Disk, MemorySpool
 from tests.helpers.lists import NOW, QUEUE, message_list
 
 __all__ = [
@@ -190,7 +191,7 @@ class FakeConnection:
         self._tell([Outcome(message, phase, reason=why) for message in messages])
 
     def _tell(self, outcomes: list[Outcome]) -> None:
-        self.world.note_back([item.message for item in outcomes])
+        self.world.note_back(outcomes)
         if outcomes:
             self._on_outcomes(self, outcomes)
         self._finish()
@@ -239,18 +240,20 @@ class World:
     max_resident: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of `PoolSettings`."""
+    disk: Disk = field(default_factory=Disk)
 
     def __post_init__(self) -> None:
         self.clock = ManualClock(NOW)
         self.log = Log()
         self.meters = Meters()
-        self.spool = MemorySpool(self.clock)
+        self.spool = MemorySpool(self.clock, self.disk)
         self.made: list[FakeConnection] = []
         self.dials = 0
         self.refusal: ConnectFailed | None = None
         self.gate: asyncio.Event | None = None
         self.flying: set[int] = set()
         self.sends: Counter[int] = Counter()
+        self.exposed: set[int] = set()
         self.put_count = 0
         self.queues = QueueManager(self.spool, self.clock, self._on_due, self.max_resident)
         self.settler = Settler(
@@ -262,7 +265,14 @@ class World:
             on_unblocked=lambda: self.pool.wake(),
         )
         self.services = Services(
-            self.settler, self.queues, TABLE, Throttles(), self.meters, self.clock, lambda: "00/01-00000-1"
+            self.settler,
+            self.spool,
+            self.queues,
+            TABLE,
+            Throttles(),
+            self.meters,
+            self.clock,
+            lambda: "00/01-00000-1",
         )
         self.queue = self.queues.get(QUEUE)
         self.pool = Pool(self.queue, self.settings(**self.options), self.services, NoNames())
@@ -329,18 +339,31 @@ class World:
         for message in messages:
             assert message.sequence not in self.flying, "in flight twice"
             assert not message.home.has_left(message.place), "sent after its end"
+            assert not self.pool.settings.drops_unknown or self.is_marked(message), (
+                "sent before it was marked"
+            )
+            assert not self.pool.settings.drops_unknown or message.sequence not in self.exposed, "sent twice"
+            self.exposed.add(message.sequence)
             self.flying.add(message.sequence)
             self.sends[message.sequence] += 1
 
-    def note_back(self, messages: Sequence[Message]) -> None:
-        self.flying.difference_update(message.sequence for message in messages)
+    def is_marked(self, message: Message) -> bool:
+        """Whether the disk knows that a message may have been sent."""
+        sent = self.disk.rows[message.home.number].sent
+        return bool(sent and sent[message.place >> 3] >> (message.place & 7) & 1)
+
+    def note_back(self, outcomes: Sequence[Outcome]) -> None:
+        for item in outcomes:
+            self.flying.discard(item.message.sequence)
+            if item.phase < Phase.UNKNOWN or (item.phase is Phase.ANSWERED and item.status != 200):
+                self.exposed.discard(item.message.sequence)
 
 
 @asynccontextmanager
 async def opened_world(**options: Any) -> AsyncIterator[World]:
     """A world whose pool is stopped in the end."""
-    room = options.pop("room", 1000)
-    world = World(room=room, max_resident=options.pop("max_resident", 0), options=options)
+    room, disk = options.pop("room", 1000), options.pop("disk", None) or Disk()
+    world = World(room=room, max_resident=options.pop("max_resident", 0), options=options, disk=disk)
     try:
         yield world
     finally:
