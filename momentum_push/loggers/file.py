@@ -13,6 +13,13 @@ Pending data is bounded by what the caller lets happen: after a LogError it send
 answers that are already on their way come in. What carries no promise (heartbeats, receptions,
 rejections) says `is_droppable` and is dropped, and counted, once MAX_PENDING bytes wait.
 
+Nothing here is synced. A written record is the system's, so it outlives a daemon that is killed; after a
+power cut the last of them may be missing (with Linux's defaults those of about half a minute) although
+their messages have left the spool, which is synced. Messages are what is promised through a power cut,
+records are not: a sync before each removal would cost every commit a second one, on most machines of
+the same disk. Were records to be billed from, a sync by the settler, once for all that one commit removes,
+would be the place.
+
 Reopening after rotation in mid-line writes that line as a whole into the new file; the old file keeps the
 torn piece, without a newline. A torn last line that a crash left is ended by a newline at opening, or cut
 off where the disk has no room even for that.

@@ -1,0 +1,208 @@
+"""What a daemon does to its spool, in a hurry and by dice: run below the recorder, and shot at the end.
+
+    python -m tests.crash.workload FOLDER SEED STEPS [--no-fsync]
+
+Each step takes lists in, settles some of what is waiting (some of it into lists to be tried again), or
+rests, so that the writer tidies up. The log is small and the free pages are given back at once, so a few
+hundred steps go through checkpoints, logs that begin anew and shrinking files many times. Marks in the
+recorder's log say what was asked and what was answered:
+
+    ["base", lists]                             what the spool held when it was opened
+    ["reserves", number]                        message numbers below it are asked for
+    ["asks", highest]                           an operation is about to be handed in; `highest` is the
+                                                highest message number that anybody has been given so far
+    ["call", number, added, removed]            what it was: the lists have their numbers now
+    ["done", number]                            it was acknowledged
+
+Lists are [number, attempts, sequences]; what is removed is [number, sequences]. Calls are marked in the
+order in which the writer gets them, so what is on a disk must be the work of the first so many of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from momentum_push.clock import ManualClock
+from momentum_push.errors import SpoolError
+from momentum_push.message import Message, MessageList
+from momentum_push.meters import Meters
+from momentum_push.spool import SqliteSpool, folder, open_sqlite, sequences, writer
+from momentum_push.spool.database import Database
+from tests.helpers.lists import NOW, message, part, queue_key
+from tests.helpers.spools import everything
+
+__all__ = ["make_small"]
+
+_WAITING = 500
+"""Messages that a spool holds in the end, so that it can be read in a millisecond or two."""
+
+_mark = ctypes.CDLL(None).__getattr__("recorder_mark") if "RECORDER_LOG" in os.environ else None
+
+
+def say(*what: Any) -> None:
+    """Put a mark into the recorder's log."""
+    if _mark is not None:
+        _mark(json.dumps(what, separators=(",", ":")).encode())
+
+
+def make_small() -> None:
+    """Let what happens once in a million messages happen every few steps."""
+    _say_reservations()
+    for module, name, value in (
+        (folder, "RESERVE_BYTES", 1 << 16),
+        (sequences, "BLOCK", 512),
+        (writer, "_REST_S", 0.001),
+        (writer, "_PAGES_A_REST", 5),
+    ):
+        assert hasattr(module, name), f"{module.__name__}.{name} has gone; shrink what stands in its place"
+        setattr(module, name, value)
+    folder.SpoolFolder.log_pages = property(lambda self: 30)  # type: ignore[method-assign,assignment]
+    assert Database.give_back.__defaults__ is not None
+    Database.give_back.__defaults__ = (0,)
+
+
+def _say_reservations() -> None:
+    wanted = sequences.Sequences.wanted
+
+    def heard(self: sequences.Sequences) -> int:
+        if number := wanted(self):
+            say("reserves", number)
+        return number
+
+    sequences.Sequences.wanted = heard  # type: ignore[method-assign]
+
+
+class Workload:
+    """One incarnation of the daemon's use of its spool."""
+
+    def __init__(self, spool: SqliteSpool, dice: random.Random) -> None:
+        self.spool = spool
+        self.dice = dice
+        self.calls = 0
+        self.highest = 0
+        self.waiting: list[MessageList] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, steps: int) -> None:
+        self.waiting = await everything(self.spool)
+        say("base", [_facts(item) for item in self.waiting])
+        for _ in range(steps):
+            await self.step()
+        await asyncio.sleep(self.dice.choice([0, 0, 0.002]))
+
+    async def step(self) -> None:
+        """Do one to five things at once, so that a commit has more than one; wait for some of them."""
+        for _ in range(self.dice.choice([1, 1, 2, 5])):
+            total = sum(item.home.remaining for item in self.waiting)
+            if self.dice.random() < (0.7 if total < _WAITING else 0.2):
+                await self.take_in()
+            elif self.waiting:
+                await self.settle()
+        if self.dice.random() < 0.7 and self.tasks:
+            await asyncio.wait(self.tasks)
+        if self.dice.random() < 0.05:
+            await asyncio.sleep(0.01)  # a rest: the writer gives pages back
+
+    async def take_in(self) -> None:
+        """Lists of one or two queues, together as a request makes them."""
+        lists = []
+        for _ in range(self.dice.choice([1, 1, 1, 3])):
+            count = self.dice.choice([1, 1, 3, 20, 100])
+            try:
+                first = self.spool.take_sequences(count)
+            except SpoolError:  # the stock is being filled; intake answers 503
+                await asyncio.sleep(0)
+                continue
+            self.highest = first + count - 1
+            lists.append(self.new_list(first, count))
+        if lists:
+            self.start(lambda: self.spool.append(lists), lists, [])
+        await asyncio.sleep(0)  # appends reach the writer when their task runs, settles at the call
+
+    def new_list(self, first: int, count: int) -> MessageList:
+        shared, own = part(received_at=NOW + self.calls), self.dice.random() < 0.3
+        many = [
+            message(number, part=shared, payload=self.dice.randbytes(self.dice.choice([50, 700])))
+            if own
+            else message(number, part=shared)
+            for number in range(first, first + count)
+        ]
+        queue = queue_key(domain=self.dice.choice(["news.apns", "weather.apns"]))
+        return MessageList.gather(queue, self.dice.choice([10, 5]), NOW, many, 0)
+
+    async def settle(self) -> None:
+        """Answers for a few lists: some messages leave, some go into a list of their own."""
+        gone: list[tuple[int, list[int]]] = []
+        retries: list[MessageList] = []
+        homes = []
+        for item in self.dice.sample(self.waiting, min(len(self.waiting), self.dice.choice([1, 3, 8]))):
+            share = self.dice.choice([0.1, 0.5, 1, 1])
+            leaving = [each for each in item.messages if share == 1 or self.dice.random() < share]
+            if not leaving:
+                continue
+            gone.append((item.home.number, [each.sequence for each in leaving]))
+            for each in leaving:
+                item.home.leave(each.place)
+            homes.append(item.home)
+            self.keep(item, leaving)
+            if self.dice.random() < 0.2:
+                retries.append(_again(item, leaving))
+        self.start(lambda: self.spool.settle(homes, retries), retries, gone)
+
+    def keep(self, item: MessageList, leaving: Sequence[Message]) -> None:
+        left = {id(each) for each in leaving}
+        self.waiting.remove(item)
+        rest = [each for each in item.messages if id(each) not in left]
+        if rest:
+            self.waiting.append(MessageList(item.home, rest))
+
+    def start(
+        self, ask: Callable[[], Coroutine[Any, Any, None]], added: list[MessageList], gone: list[Any]
+    ) -> None:
+        """Hand an operation in, with a mark before it, and note its answer."""
+        self.calls += 1
+        say("asks", self.highest)
+        work = ask()
+        say("call", self.calls, [_facts(item) for item in added], gone)
+        task = asyncio.get_running_loop().create_task(self._answer(self.calls, work, added))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, number: int, work: Coroutine[Any, Any, None], added: list[MessageList]) -> None:
+        await work
+        say("done", number)
+        self.waiting.extend(added)
+
+
+def _again(item: MessageList, leaving: Sequence[Message]) -> MessageList:
+    home = item.home
+    return MessageList.gather(home.queue, home.lane, home.due + 60, list(leaving), home.attempts + 1)
+
+
+def _facts(item: MessageList) -> list[Any]:
+    return [item.home.number, item.home.attempts, [each.sequence for each in item.messages]]
+
+
+async def _main(path: Path, seed: str, steps: int, force_fsync: bool) -> None:
+    make_small()
+    spool = await open_sqlite(path, force_fsync=force_fsync, meters=Meters(), clock=ManualClock())
+    assert isinstance(spool, SqliteSpool)
+    work = Workload(spool, random.Random(seed))
+    await work.run(steps)
+    if work.dice.random() < 0.3:  # a daemon that is stopped, not shot
+        if work.tasks:
+            await asyncio.wait(work.tasks)
+        await spool.close()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), "--no-fsync" not in sys.argv))
