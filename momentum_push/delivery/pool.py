@@ -131,6 +131,7 @@ class Pool:
         for connection in list(self.connections):
             connection.drain("configuration changed")
         self._believe()
+        self._connector.cancel()  # or a route or proxy that hangs would hold up, and fail, its successor
         self._connector.forget()
         self.queue.release()
 

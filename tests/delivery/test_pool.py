@@ -624,6 +624,23 @@ def test_a_connection_that_was_being_opened_by_old_settings_is_not_used() -> Non
     play(scene)
 
 
+def test_a_connect_that_hangs_by_old_settings_neither_delays_nor_fails_the_new() -> None:
+    """A proxy that says nothing, and a reload that names another."""
+
+    async def scene(world: World) -> None:
+        world.gate = asyncio.Event()
+        await world.put(2)
+        assert world.dials == 1
+        world.gate = None
+        world.pool.configure(world.settings(credential=FakeCredential("another key")))
+        await turns()
+        assert world.connections[0].in_flight == 2
+        assert world.made[0].state is ConnectionState.CLOSED
+        assert world.log.kinds()["T"] == 0
+
+    play(scene)
+
+
 def test_a_clock_that_goes_on_between_two_looks_keeps_no_connect_waiting() -> None:
     async def scene(world: World) -> None:
         looks = count()

@@ -137,7 +137,11 @@ class FakeConnection:
 
     async def open(self) -> None:
         self.world.dials += 1
-        await self.world.dial(self)
+        try:
+            await self.world.dial(self)
+        except asyncio.CancelledError:
+            self.state = ConnectionState.CLOSED
+            raise
         self.state = ConnectionState.OPEN
 
     def send(self, requests: Sequence[tuple[Message, str]]) -> int:
