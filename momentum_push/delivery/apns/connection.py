@@ -48,6 +48,15 @@ log = structlog.get_logger()
 WRITE_BUFFER = 262_144
 """Bytes written ahead of the socket before there is no room: a turn's worth of requests."""
 
+READ_SIZE = 262_144
+_READ_VIEW = memoryview(bytearray(READ_SIZE))
+"""Where TLS puts what it has opened, for all connections: filled and read within one call of the loop.
+
+uvloop takes all that the socket has with one system call, and OpenSSL opens it record by record; a peer may
+put each answer into a record of its own (nginx does). Without a buffer of ours uvloop allocates READ_SIZE
+bytes for each record and cuts them down to the hundred that came: half of all CPU per notification.
+"""
+
 CLOSE_TIMEOUT_S = 2.0
 """How long an orderly close waits for the peer's close_notify; nothing of ours depends on it."""
 
@@ -61,7 +70,7 @@ class Authority(Protocol):
         """Return what to send from now on; None: this connection cannot go on (see provider_token)."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """See the module's head."""
 
     def __init__(
@@ -221,6 +230,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
         self._transport.set_write_buffer_limits(WRITE_BUFFER)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ_VIEW
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_READ_VIEW[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         if self.close_reason:
