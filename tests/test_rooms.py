@@ -51,6 +51,7 @@ PURE = (
     "queues.queue",
     "queues.throttle",
     "delivery.plan",
+    "delivery.sizing",
     "delivery.apns.options",
     "delivery.apns.tunnel",
     "delivery.apns.wire",

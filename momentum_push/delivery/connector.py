@@ -70,6 +70,7 @@ class Connector:
         self._tasks: set[asyncio.Task[None]] = set()
         self._aims: list[Target] = []  # of connects under way
         self._not_before = 0.0  # monotonic; the back-off
+        self._losses = 0  # connections in a row that were lost before they answered anything
 
     def __repr__(self) -> str:
         domain, binding = self._labels
@@ -88,7 +89,23 @@ class Connector:
 
     def forget(self) -> None:
         """Let go of failures that other settings are to blame for."""
-        self.failures, self._not_before = 0, 0.0
+        self.failures, self._losses, self._not_before = 0, 0, 0.0
+
+    def proved(self) -> None:
+        """Hear that a connection brought answers."""
+        self._losses = 0
+
+    def lost(self, loss: ConnectFailed, connection: Connection, had_answered: bool) -> None:
+        """Hear that a connection was lost without a goodbye.
+
+        The next one goes elsewhere, where it can. One that never answered counts as a failed connect:
+        a peer that lets everybody in and then hangs up must not be dialled without a pause.
+        """
+        self._resolver.failed(connection.target)
+        if had_answered and not loss.is_credential:
+            return
+        self._losses += 1
+        self._fail(loss, connection)
 
     def ready_at(self) -> float:
         """Return when the next connect is allowed, monotonic; what has passed is now."""
@@ -121,10 +138,6 @@ class Connector:
         """Wait until nothing is under way; `cancel` first."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def distrust(self, target: Target) -> None:
-        """Go elsewhere with the next connect, where there is another address: this one fell silent."""
-        self._resolver.failed(target)
-
     # --- inside
 
     def _new_throttle(self) -> Throttle:
@@ -154,7 +167,7 @@ class Connector:
         except ConnectError as error:
             if target is not None:
                 self._resolver.failed(target)
-            self._failed(error, connection, generation)
+            self._failed(error, connection, generation, settings)
             return
         finally:
             if target is not None:
@@ -174,30 +187,37 @@ class Connector:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("connect_crashed", domain=self._labels[0], binding=self._labels[1], exc_info=error)
-            self._failed(ConnectError(f"internal error: {error!r}"), None, self.failures)
+            self._failed(ConnectError(f"internal error: {error!r}"), None, self.failures, self._settings)
         self._owner.wake()
 
     def _worked(self, connection: Connection, settings: PoolSettings) -> None:
         self._services.meters.connects[*self._labels, "ok"] += 1
         if self.failures and settings.identity == self._settings.identity:
             log.info("outage_over", domain=self._labels[0], binding=self._labels[1], remote=connection.remote)
-            self.forget()
+            self.failures, self._not_before = 0, 0.0
         self._owner.on_connected(connection, settings)
 
-    def _failed(self, error: ConnectError, connection: Connection | None, generation: int) -> None:
+    def _failed(
+        self, error: ConnectError, connection: Connection | None, generation: int, settings: PoolSettings
+    ) -> None:
         self._services.meters.connects[*self._labels, "failed"] += 1
-        monotonic = self._services.clock.monotonic()
-        if generation == self.failures:
-            self.failures += 1
-            self._not_before = monotonic + backoff(self.failures, random.random())
+        if settings.identity != self._settings.identity:
+            return  # what it was made by is history
+        self.failures = max(self.failures, generation + 1)
         failure = error if isinstance(error, ConnectFailed) else ConnectFailed(str(error), stage=0)
-        wait = max(0.0, self._not_before - monotonic)
+        self._fail(failure, connection)
+
+    def _fail(self, failure: ConnectFailed, connection: Connection | None) -> None:
+        monotonic = self._services.clock.monotonic()
+        if self._not_before <= monotonic:
+            self._not_before = monotonic + backoff(self.failures + self._losses, random.random())
+        wait = self._not_before - monotonic
         log.warning(
             "connect_failed",
             domain=self._labels[0],
             binding=self._labels[1],
             error=str(failure),
-            failures=self.failures,
+            failures=self.failures + self._losses,
             next_try_s=round(wait, 1),
         )
         self._owner.on_connect_failed(failure, connection, wait)

@@ -1,8 +1,8 @@
-"""Who gets how many: how a pool's connections share what is due, and when another one is opened.
+"""Who gets how many: how a pool's connections share what is due, and how long a failed one waits.
 
 One connection is filled before the next gets anything: a request costs least where others ride in
-the same write and the same TLS record, and at part load this halves the work (apns.md 6.2). Another
-connection is opened only when all are full and something still waits, one at a time.
+the same write and the same TLS record, and at part load this halves the work (apns.md 6.2). The order
+is that in which they were made, so that at part load the last ones go idle and `idle_timeout` closes them.
 
 Pure: numbers in, decisions out; the pool does what they say.
 """
@@ -11,18 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["backoff", "share", "wants_connection"]
+__all__ = ["backoff", "share"]
 
 MIN_BACKOFF_S = 1.0
 MAX_BACKOFF_S = 60.0
 
 
 def share(due: int, capacities: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (connection, messages) pairs that hand out `due` messages, the roomiest connection first.
+    """Return (connection, messages) pairs that hand out `due` messages.
+
+    The first connection that takes all of them gets all; where there is none, the roomiest come first.
 
     Args:
-        capacities: messages that each connection would take now.
+        capacities: messages that each connection would take now, in an order that lasts.
     """
+    if due <= 0:
+        return []
+    for index, capacity in enumerate(capacities):
+        if capacity >= due:
+            return [(index, due)]
     shares: list[tuple[int, int]] = []
     for index in sorted(range(len(capacities)), key=lambda index: -capacities[index]):
         count = min(due, capacities[index])
@@ -31,18 +38,6 @@ def share(due: int, capacities: Sequence[int]) -> list[tuple[int, int]]:
         shares.append((index, count))
         due -= count
     return shares
-
-
-def wants_connection(due: int, free: int, connections: int, connecting: int, most: int) -> bool:
-    """Return whether the pool should open another connection.
-
-    Args:
-        due: messages that wait.
-        free: messages that open connections would still take.
-        connections: open, draining or being opened; `connecting` of them are not yet open.
-        most: `max_outbound_connections`.
-    """
-    return due > free and connecting == 0 and connections < most
 
 
 def backoff(failures: int, jitter: float) -> float:

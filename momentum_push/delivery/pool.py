@@ -1,7 +1,7 @@
 """The pool of connections of one queue: one credential, one set of routes, never mixed.
 
-    queue ──► pump ──► the roomiest connection ──► Apple         (under "drop" by way of `marking`)
-      ▲         │ all full: open another, one at a time
+    queue ──► pump ──► the first connection with room for all ──► Apple   (under "drop" by way of `marking`)
+      ▲         │ all full: open as many as what waits needs (`sizing`)
       │         └ turn over: come back in the next turn of the loop
       └── outcomes ── judge ──► settler
 
@@ -25,13 +25,15 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from momentum_push.delivery.apns.connection import Connection, ConnectionState
-from momentum_push.delivery.apns.failures import ConnectFailed
+from momentum_push.delivery.apns.failures import STAGE_READING, ConnectFailed
 from momentum_push.delivery.connector import Connector
+from momentum_push.delivery.fleet import Fleet, Limited
 from momentum_push.delivery.marking import Marking, Source
-from momentum_push.delivery.plan import share, wants_connection
+from momentum_push.delivery.plan import share
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import Limit, PoolSettings
+from momentum_push.delivery.sizing import STUCK_S, to_open
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
 from momentum_push.delivery.turns import BUDGET
 from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, forsake, outage
@@ -47,9 +49,6 @@ TURN = BUDGET
 
 OUTAGE = "outage"
 
-SHUN_S = 1.0
-"""How long a connection that refused a request gets no other."""
-
 SHORTEST_WAIT_S = 0.001
 
 log = structlog.get_logger()
@@ -63,7 +62,8 @@ class Pool:
     ) -> None:
         self.queue = queue
         self.settings = settings
-        self.connections: list[Connection] = []
+        self._fleet = Fleet()
+        self.connections = self._fleet.connections
         self._services = services
         self._labels = (queue.key.domain, queue.key.binding)
         self._judge = Judge(services.table, settings.retry, settings.drops_unknown)
@@ -73,7 +73,7 @@ class Pool:
         )
         self._source: Source = self._marking if settings.drops_unknown else queue
         self._topics: dict[tuple[str, str], str] = {}
-        self._shunned: dict[Connection, float] = {}  # until when, monotonic
+        self._stuck_since: float | None = None  # monotonic
         self._is_stopping = False
         self._foreign: set[Connection] = set()
         self._trust = Trust()
@@ -98,9 +98,19 @@ class Pool:
         return self._connector.opening
 
     @property
+    def limited(self) -> Limited | None:
+        """What it would take to send faster, where `max_outbound_connections` is in the way; else None."""
+        return self._fleet.limited(self._services.clock.monotonic())
+
+    @property
     def is_suspended(self) -> bool:
         """Whether the credential is in doubt."""
         return self._trust.is_suspended
+
+    @property
+    def _waiting(self) -> int:
+        """Messages in memory that are due."""
+        return self.queue.active + len(self._marking)
 
     @property
     def is_idle(self) -> bool:
@@ -167,6 +177,8 @@ class Pool:
         if allowance <= 0:
             return 0
         sent, gone = self._fill(allowance, now)
+        if sent:
+            self._stuck_since = None
         self._services.queues.refill(self.queue)
         if not self._source.has_due(now):
             self._services.queues.look(self.queue)
@@ -233,7 +245,8 @@ class Pool:
     def _fill(self, allowance: int, now: float) -> tuple[int, int]:
         """Hand out up to `allowance` messages; return how many went, and how many had expired."""
         sent = gone = 0
-        for index, count in share(allowance, self._capacities()):
+        self.queue.promote(now)
+        for index, count in share(min(allowance, self._waiting), self._capacities()):
             messages = self._source.take(count, now)
             fit = self._drop_expired(messages, now)
             gone += len(messages) - len(fit)
@@ -249,14 +262,9 @@ class Pool:
         return sent, gone
 
     def _capacities(self) -> list[int]:
-        """Return what each connection would take; none where it refused something a moment ago.
-
-        What was refused goes over another connection (interfaces.md 2, "Retry").
-        """
-        if self._shunned:
-            monotonic = self._services.clock.monotonic()
-            self._shunned = {link: until for link, until in self._shunned.items() if until > monotonic}
-        return [0 if link in self._shunned else link.capacity for link in self.connections]
+        """Return what each connection would take."""
+        is_alone = len(self._fleet) + self.opening >= self.settings.max_connections
+        return self._fleet.capacities(self._services.clock.monotonic(), is_alone)
 
     def _drop_expired(self, messages: list[Message], now: float) -> list[Message]:
         """Return what may be attempted; what may not is recorded and done with."""
@@ -305,16 +313,41 @@ class Pool:
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
     def _grow(self, now: float) -> None:
-        """Open another connection when all are full, unless something forbids it for now."""
-        free = sum(self._capacities())
-        total, most = len(self.connections) + self.opening, self.settings.max_connections
+        """Open more connections when all are full, unless something forbids it for now."""
         monotonic = self._services.clock.monotonic()
-        if self._shunned:
-            self._come_back(now, min(self._shunned.values()) - monotonic)
-        if not wants_connection(1, free, total, self.opening, most):
+        if (pardon := self._fleet.next_pardon()) is not None:
+            self._come_back(now, pardon - monotonic)
+        left = self.settings.max_connections - len(self._fleet) - self.opening
+        if left <= 0:
+            self._note_limit(monotonic)
             return
-        if not self._connector.open(1):  # asked first: a clock goes on between two looks at it
+        if any(self._capacities()):
+            return
+        survey, round_trip = self._fleet.survey(monotonic), self._fleet.round_trip.seconds
+        coming = survey.coming + self.opening
+        most = survey.serving + coming + left
+        if self._stuck_since is None:
+            self._stuck_since = monotonic
+        stuck = monotonic - self._stuck_since
+        count = to_open(self._waiting, round_trip, survey.trip, survey.serving, coming, most, stuck)
+        if count and not self._connector.open(count):
             self._come_back(now, self._connector.ready_at() - monotonic)
+        elif not count and stuck < STUCK_S:
+            self._come_back(now, STUCK_S - stuck)
+        elif not count and survey.probe_ends is not None:
+            self._come_back(now, survey.probe_ends - monotonic)
+
+    def _note_limit(self, monotonic: float) -> None:
+        limited = self._fleet.note_limit(self._waiting, monotonic)
+        if limited is not None:
+            log.warning(
+                "window_limited",
+                domain=self._labels[0],
+                binding=self._labels[1],
+                connections=len(self._fleet),
+                needs=limited.needs,
+                fix=f"set max_outbound_connections = {limited.needs}, or send from nearer to Apple",
+            )
 
     def addresses(self) -> Iterable[str]:
         """Return where the connections go, one entry each."""
@@ -322,7 +355,7 @@ class Pool:
 
     def on_connected(self, connection: Connection, settings: PoolSettings) -> None:
         """Take a connection, unless it was made by settings that no longer count."""
-        self.connections.append(connection)
+        self._fleet.add(connection, self._services.clock.monotonic())
         if self._is_stopping or settings.identity != self.settings.identity:
             self._foreign.add(connection)
             connection.close("stopping" if self._is_stopping else "configuration changed")
@@ -331,17 +364,23 @@ class Pool:
 
     def on_connect_failed(self, failure: ConnectFailed, connection: Connection | None, wait: float) -> None:
         """Hold the queue for `wait` seconds where nothing else serves it."""
-        if connection is not None:
-            self._read_goodbye(connection)
+        if connection is not None and self._read_goodbye(connection, failure.stage):
+            return
+        if failure.is_credential:
+            self._accuse_by(failure.reason, failure.stage, connection, SUSPECT if not self._is_served else 1)
+            return
         now = self._services.clock.now()
-        is_served = any(link.state is not ConnectionState.DRAINING for link in self.connections)
-        if not is_served and now >= self.queue.not_before:
-            self._begin_outage(str(failure), now, now + wait)
+        if not self._is_served and now >= self.queue.not_before:
+            self._begin_outage(failure, now, now + wait)
 
-    def _begin_outage(self, why: str, now: float, until: float) -> None:
+    @property
+    def _is_served(self) -> bool:
+        return self._fleet.is_serving
+
+    def _begin_outage(self, failure: ConnectFailed, now: float, until: float) -> None:
         head = self._source.head()
         if self.queue.hold_reason != OUTAGE and head is not None:
-            self._note(outage(head, why, now))
+            self._note(outage(head, str(failure), now, failure.stage))
         self._hold(until, OUTAGE)
 
     def _hold(self, until: float, reason: str) -> None:
@@ -356,15 +395,15 @@ class Pool:
         now = self._services.clock.now()
         peer = Peer(connection.remote, connection.conn_id)
         verdict = self._judge.judge(outcomes, peer, now, self.is_suspended)
-        self._measure(outcomes, verdict)
-        if any(outcome.phase is Phase.NOT_PROCESSED for outcome in outcomes):
-            self._shunned[connection] = self._services.clock.monotonic() + SHUN_S
+        slow = self._measure(connection, outcomes, verdict)
         if verdict.again:
             self._marking.unsend(verdict.again)
         if not self._is_stopping and connection not in self._foreign:
             self._weigh(verdict, now, connection.state is ConnectionState.DRAINING)
-        if verdict.retire or (verdict.suspensions and self.is_suspended):
-            connection.drain(verdict.retire or "credential in doubt")
+        if verdict.suspensions and self.is_suspended:
+            slow = "credential in doubt"
+        if why := verdict.retire or slow:
+            connection.drain(why)
         self._settle(verdict)
         self.wake()
         if self._is_stopping and verdict.again:  # this pool's successor, if there is one, should know
@@ -372,39 +411,53 @@ class Pool:
 
     def on_change(self, connection: Connection) -> None:
         """Let go of a connection that closed; see whether another one has room."""
-        if connection.state is ConnectionState.CLOSED and connection in self.connections:
-            self.connections.remove(connection)
+        had_answered = self._fleet.has_answered(connection)
+        if connection.state is ConnectionState.CLOSED and self._fleet.remove(connection):
             self._read_goodbye(connection)
+            if connection.loss is not None and connection not in self._foreign and not self._is_stopping:
+                self._connector.lost(connection.loss, connection, had_answered)
             self._foreign.discard(connection)
         self.wake()
 
-    def _measure(self, outcomes: Sequence[Outcome], verdict: Verdict) -> None:
-        meters = self._services.meters
-        seconds = meters.delivery_seconds[self._labels]
-        seconds.observe_all([item.seconds for item in outcomes if item.phase is Phase.ANSWERED])
+    def _measure(self, connection: Connection, outcomes: Sequence[Outcome], verdict: Verdict) -> str:
+        """Take what the outcomes of one read say of the connection; return why it should be retired."""
+        meters, fleet, monotonic = self._services.meters, self._fleet, self._services.clock.monotonic()
+        seconds = [item.seconds for item in outcomes if item.phase is Phase.ANSWERED]
+        meters.delivery_seconds[self._labels].observe_all(seconds)
+        if len(seconds) < len(outcomes) and any(item.phase is Phase.NOT_PROCESSED for item in outcomes):
+            fleet.shun(connection, monotonic)
         if verdict.unknown:
             meters.unknown_outcomes[self._labels] += verdict.unknown
+            if connection.state is not ConnectionState.CLOSED:
+                fleet.suspect(connection, monotonic)
         if verdict.again:
             meters.resends[self._labels] += len(verdict.again)
+        if not seconds:
+            return ""
+        self._connector.proved()
+        fleet.measure(connection, seconds, monotonic)
+        return fleet.laggard(connection, monotonic)
 
-    def _read_goodbye(self, connection: Connection) -> None:
-        """Count a GOAWAY; one that names a fault of the credential accuses it (apns.md 6.4)."""
+    def _read_goodbye(self, connection: Connection, stage: int = STAGE_READING) -> bool:
+        """Count a GOAWAY; return whether it names a fault of the credential, and accuses it (apns.md 6.4)."""
         reason = connection.goaway_reason
         if not reason:
-            return
+            return False
         row = self._services.table.by_word(reason)
         word = reason if row is not None else "other"
         self._services.meters.goaways[*self._labels, word] += 1
-        if (
-            row is None
-            or row.action is not Action.SUSPEND
-            or connection in self._foreign
-            or self._is_stopping
-        ):
+        if row is None or row.action is not Action.SUSPEND:
+            return False
+        self._accuse_by(reason, stage, connection, SUSPECT)
+        return True
+
+    def _accuse_by(self, reason: str, stage: int, connection: Connection | None, count: int) -> None:
+        """Accuse the credential by what a peer said instead of answering."""
+        if self._is_stopping or connection in self._foreign:
             return
         now, head = self._services.clock.now(), self._source.head()
-        peer = Peer(connection.remote, connection.conn_id)
-        self._accuse(SUSPECT, reason, accuse(head, reason, peer, now) if head is not None else None, now)
+        peer = Peer(connection.remote, connection.conn_id) if connection is not None else Peer()
+        self._accuse(count, reason, accuse(head, reason, peer, now, stage) if head else None, now)
 
     # ── trust ────────────────────────────────────────────────────────────────────────────────────
 

@@ -299,16 +299,18 @@ def forsake(message: Message, now: float) -> Disposition:
     return record
 
 
-def outage(message: Message, why: str, now: float) -> Disposition:
-    """Return the one record of an outage: no connection could be made (momentum.md 6.3)."""
-    return _untried(Kind.TEMPFAIL, message, why, f"451 4.4.1 [internal] No valid hosts ({why})", now)
+def outage(message: Message, why: str, now: float, stage: int = _STAGE_NOT_CONNECTED) -> Disposition:
+    """Return the one record of an outage: no connection could be made, how far it came (momentum.md 6.3)."""
+    record = _untried(Kind.TEMPFAIL, message, why, f"451 4.4.1 [internal] No valid hosts ({why})", now)
+    record.stage = stage
+    return record
 
 
-def accuse(message: Message, reason: str, peer: Peer, now: float) -> Disposition:
-    """Return the one record of a suspension that no answer began: a GOAWAY named the fault (apns.md 6.4)."""
+def accuse(message: Message, reason: str, peer: Peer, now: float, stage: int = _STAGE_ANSWER) -> Disposition:
+    """Return the one record of a suspension that no answer began: a GOAWAY or TLS named the fault."""
     record = _untried(Kind.TEMPFAIL, message, reason, f"451 4.7.1 [internal] {reason}", now)
     record.word, record.remote, record.conn_id = reason, peer.remote, peer.conn_id
-    record.stage = _STAGE_ANSWER
+    record.stage = stage
     return record
 
 

@@ -1,10 +1,9 @@
-"""Who gets how many, and when another connection is wanted."""
+"""Who gets how many, and how long a failed connect waits."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_push.delivery.plan import MAX_BACKOFF_S, backoff, share, wants_connection
+from momentum_push.delivery.plan import MAX_BACKOFF_S, backoff, share
 
 
 def test_one_connection_is_filled_before_the_next_gets_anything() -> None:
@@ -31,21 +30,9 @@ def test_nothing_is_handed_out_twice_or_beyond_room(due: int, capacities: list[i
     assert all(0 < count <= capacities[index] for index, count in shares)
 
 
-@pytest.mark.parametrize(
-    ("due", "free", "connections", "connecting", "wanted"),
-    [
-        (1, 0, 0, 0, True),
-        (1, 0, 3, 0, True),
-        (1, 1, 1, 0, False),  # there is room
-        (0, 0, 0, 0, False),  # nothing waits
-        (9, 0, 1, 1, False),  # one is being opened: growth is one at a time
-        (9, 0, 4, 0, False),  # max_outbound_connections
-    ],
-)
-def test_another_connection_is_opened_when_all_are_full(
-    due: int, free: int, connections: int, connecting: int, wanted: bool
-) -> None:
-    assert wants_connection(due, free, connections, connecting, most=4) is wanted
+def test_the_first_that_takes_everything_gets_it_so_that_surplus_goes_idle() -> None:
+    assert share(20, [5, 30, 500]) == [(1, 20)]
+    assert share(20, [20, 30, 500]) == [(0, 20)]
 
 
 def test_backoff_doubles_from_one_second_to_sixty() -> None:

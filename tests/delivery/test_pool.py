@@ -16,6 +16,7 @@ from momentum_push.delivery import settle
 from momentum_push.delivery.apns.connection import ConnectionState
 from momentum_push.delivery.pool import TURN
 from momentum_push.delivery.settings import Limit
+from momentum_push.delivery.sizing import STUCK_S
 from momentum_push.message import Kind, Phase
 from momentum_push.queues import EXPIRED_UNTRIED, RetryPolicy, manager
 from tests.helpers.delivery import FakeCredential, World, opened_world, turns
@@ -68,16 +69,44 @@ def test_one_connection_is_filled_before_the_next_gets_anything() -> None:
     play(scene, room=10)
 
 
-def test_growth_is_one_at_a_time_up_to_max_outbound_connections() -> None:
+def test_growth_doubles_up_to_what_is_needed_and_max_outbound_connections() -> None:
     async def scene(world: World) -> None:
         world.gate = asyncio.Event()
-        await world.put(100)
-        assert (world.dials, world.pool.opening) == (1, 1)
-        world.gate.set()
-        await turns(100)
-        assert (world.dials, len(world.connections), world.pool.in_flight) == (3, 3, 30)
+        await world.put(1000)
+        dials = []
+        while world.pool.opening:
+            dials.append(world.dials)
+            world.gate.set()
+            world.gate = asyncio.Event()
+            await turns(60)
+        assert (dials, len(world.connections), world.pool.in_flight) == ([1, 2, 4, 7], 7, 70)
 
-    play(scene, room=10, max_connections=3)
+    play(scene, room=10, max_connections=7)
+
+
+def test_a_fast_peer_near_by_is_left_with_one_connection() -> None:
+    """Full for a moment is the usual state of a busy queue; what is gone in no time needs nobody else."""
+
+    async def scene(world: World) -> None:
+        await world.put(1)
+        world.connections[0].answer()
+        for _ in range(20):
+            await world.put(200)
+            world.connections[0].answer()
+            await turns()
+        assert world.dials == 1
+
+    play(scene, room=100, rtt=0.001, max_connections=32)
+
+
+def test_a_connection_that_proves_its_token_is_coming_and_not_full() -> None:
+    async def scene(world: World) -> None:
+        await world.put(100)
+        assert (world.dials, world.pool.in_flight) == (1, 1)
+        await world.advance(2.01)
+        assert world.dials == 2  # it does not answer: somebody else has to
+
+    play(scene, room=10, probing=True)
 
 
 def test_a_turn_sends_a_bounded_number_and_comes_back() -> None:
@@ -109,6 +138,7 @@ def test_what_a_connection_does_not_take_after_all_goes_back_to_the_front() -> N
         world.connections[0].answer()
         world.connections[0].takes = 2
         await world.put(5)
+        await world.advance(STUCK_S)  # three would be gone in no time, if it were full only for the moment
         order = [m.sequence for link in world.made for batch in link.sent for m in batch]
         assert order == [1, 2, 3, 4, 5, 6]
 

@@ -121,6 +121,9 @@ class FakeConnection:
         self.goaway_reason = ""
         self.drain_reason = ""
         self.takes = 1 << 30
+        self.trip = world.room
+        self.is_window_bound = False
+        self.loss: ConnectFailed | None = None
 
     @property
     def remote(self) -> str:
@@ -133,7 +136,8 @@ class FakeConnection:
     @property
     def capacity(self) -> int:
         is_open = self.state in (ConnectionState.OPEN, ConnectionState.PROBING)
-        return max(0, self.room - len(self.flight)) if is_open else 0
+        room = 1 if self.state is ConnectionState.PROBING else self.room
+        return max(0, room - len(self.flight)) if is_open else 0
 
     async def open(self) -> None:
         self.world.dials += 1
@@ -142,7 +146,7 @@ class FakeConnection:
         except asyncio.CancelledError:
             self.state = ConnectionState.CLOSED
             raise
-        self.state = ConnectionState.OPEN
+        self.state = ConnectionState.PROBING if self.world.is_probing else ConnectionState.OPEN
 
     def send(self, requests: Sequence[tuple[Message, str]]) -> int:
         taken = [message for message, _ in requests][: min(self.capacity, self.takes)]
@@ -171,6 +175,9 @@ class FakeConnection:
         """Answer the first `count` requests (all) with one read."""
         count = len(self.flight) if count is None else count
         messages, self.flight = self.flight[:count], self.flight[count:]
+        if messages and self.state is ConnectionState.PROBING:
+            self.state = ConnectionState.OPEN
+        changes = {"seconds": self.world.rtt} | changes
         self._tell([outcome(message, status, reason, **changes) for message in messages])
 
     def refuse(self) -> None:
@@ -241,6 +248,10 @@ class World:
     """Everything around one pool."""
 
     room: int = 1000
+    rtt: float = 0.1
+    """Seconds that every answer takes."""
+    is_probing: bool = False
+    """Connections prove their token with one request first."""
     max_resident: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of `PoolSettings`."""
@@ -366,8 +377,15 @@ class World:
 @asynccontextmanager
 async def opened_world(**options: Any) -> AsyncIterator[World]:
     """A world whose pool is stopped in the end."""
-    room, disk = options.pop("room", 1000), options.pop("disk", None) or Disk()
-    world = World(room=room, max_resident=options.pop("max_resident", 0), options=options, disk=disk)
+    room, rtt = options.pop("room", 1000), options.pop("rtt", 0.1)
+    world = World(
+        room=room,
+        rtt=rtt,
+        is_probing=options.pop("probing", False),
+        max_resident=options.pop("max_resident", 0),
+        disk=options.pop("disk", None) or Disk(),
+        options=options,
+    )
     try:
         yield world
     finally:

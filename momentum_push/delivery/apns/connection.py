@@ -31,6 +31,7 @@ from momentum_push.delivery.apns.failures import (
     STAGE_READING,
     ConnectFailed,
     explain,
+    explain_break,
     explain_loss,
     no_http2,
 )
@@ -88,6 +89,8 @@ class Connection(asyncio.BufferedProtocol):
         self.target, self.options, self.conn_id = target, options, conn_id
         self.close_reason = ""
         """Why it is CLOSED; empty while it is not."""
+        self.loss: ConnectFailed | None = None
+        """How it was lost after it was open: no goodbye, or no sign of life; None where it was not."""
         self._context, self._credential, self._clock = context, credential, clock
         self._on_outcomes, self._on_change = on_outcomes, on_change
         self._liveness = Liveness(
@@ -134,6 +137,16 @@ class Connection(asyncio.BufferedProtocol):
     def capacity(self) -> int:
         """Messages it would take now; `send` may take fewer where bodies are large."""
         return 0 if self._is_paused or self.close_reason else self._wire.capacity
+
+    @property
+    def trip(self) -> int:
+        """Messages that it moves in one round trip."""
+        return self._wire.trip
+
+    @property
+    def is_window_bound(self) -> bool:
+        """Whether windows limit a trip, and not the number of streams."""
+        return self._wire.is_window_bound
 
     @property
     def in_flight(self) -> int:
@@ -261,7 +274,10 @@ class Connection(asyncio.BufferedProtocol):
             self._fail_open(explain_loss(str(self.target), exc))
             return
         why = self._wire.drain_reason or (f"connection lost: {exc}" if exc else "closed by the peer")
-        outcomes = self._wire.connection_lost(why, self._clock.monotonic())
+        if not self._wire.is_draining:
+            self.loss = explain_break(str(self.target), exc)
+        is_refused = self.loss is not None and self.loss.is_credential
+        outcomes = self._wire.connection_lost(why, self._clock.monotonic(), is_refused)
         self._shut(why, is_orderly=False)
         self._tell(outcomes)
 
@@ -339,7 +355,6 @@ class Connection(asyncio.BufferedProtocol):
                     text,
                     stage=STAGE_READING,
                     reason=wire.farewell.reason,
-                    is_credential=wire.farewell.code == 0,
                 )
             )
         elif wire.error:
@@ -425,6 +440,7 @@ class Connection(asyncio.BufferedProtocol):
             self._wire.drain("idle_timeout")
         elif need is Need.ABORT:
             why = f"no answer to PING within {self._liveness.ping_timeout_s:g} s"
+            self.loss = ConnectFailed(f"{self.target}: {why}", stage=STAGE_READING)
             outcomes += self._wire.connection_lost(why, now)
             self._shut(why, is_orderly=False)
         self._settle(outcomes)

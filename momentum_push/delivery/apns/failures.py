@@ -18,6 +18,7 @@ __all__ = [
     "STAGE_TLS",
     "ConnectFailed",
     "explain",
+    "explain_break",
     "explain_loss",
     "explain_proxy",
 ]
@@ -34,7 +35,7 @@ class ConnectFailed(ConnectError):
     Attributes:
         stage: how far it came; one of the STAGE_ numbers.
         reason: Apple's reason word or the TLS alert's name, where the peer said one; else empty.
-        is_credential: the peer refused *us*: our certificate, or a GOAWAY before any answer.
+        is_credential: a TLS alert refused our certificate. What a GOAWAY accuses, the reason table says.
     """
 
     def __init__(self, text: str, *, stage: int, reason: str = "", is_credential: bool = False) -> None:
@@ -65,6 +66,14 @@ def explain_loss(where: str, error: Exception | None) -> ConnectFailed:
         return _explain_tls(where, error)
     text = f"{where}: the peer closed the connection before it said anything; {_SILENT_FIX}"
     return ConnectFailed(text, stage=STAGE_READING)
+
+
+def explain_break(where: str, error: Exception | None) -> ConnectFailed:
+    """Translate the loss of a connection that was open; TLS 1.3 may refuse a certificate as late as that."""
+    if isinstance(error, ssl.SSLError):
+        return _explain_tls(where, error)
+    what = f"connection lost: {error}" if error else "closed by the peer"
+    return ConnectFailed(f"{where}: {what}; see the network if it happens often", stage=STAGE_READING)
 
 
 def explain_proxy(where: str, error: OSError, is_connected: bool) -> ConnectFailed:

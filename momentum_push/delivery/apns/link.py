@@ -108,6 +108,8 @@ class Link:
         self.initial_window = DEFAULT_WINDOW
         self.window = DEFAULT_WINDOW
         """Bytes of DATA that the connection may send."""
+        self.widest = DEFAULT_WINDOW
+        """The most that `window` has been; the peer refills it when about half is gone."""
         self.idle_frames = 0
         """Frames since the last answer."""
         self._on_table_size = on_table_size
@@ -266,6 +268,7 @@ class Link:
         self.window += octets
         if self.window > MAX_WINDOW:
             raise Breach("the peer opened the connection's window too far", Code.FLOW_CONTROL_ERROR)
+        self.widest = max(self.widest, self.window)
         return None
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> Event | None:

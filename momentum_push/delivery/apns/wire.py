@@ -151,6 +151,16 @@ class Wire:
             return 0
         return min(slots, max(1, window // self._typical_body))
 
+    @property
+    def trip(self) -> int:
+        """Messages that it moves in one round trip, once proven (apns.md 6.2)."""
+        return max(1, min(self._streams, self._trip_by_window))
+
+    @property
+    def is_window_bound(self) -> bool:
+        """Whether windows limit a trip, and not the number of streams."""
+        return self._trip_by_window < self._streams
+
     def __repr__(self) -> str:
         state = self.error or self.drain_reason or ("open" if self.is_ready else "waiting for SETTINGS")
         link = self._link
@@ -242,11 +252,15 @@ class Wire:
         self._watch_room(now)
         return outcomes
 
-    def connection_lost(self, why: str, now: float) -> list[Outcome]:
-        """Return the outcomes of all that is in flight; nothing more will come."""
+    def connection_lost(self, why: str, now: float, is_refused: bool = False) -> list[Outcome]:
+        """Return the outcomes of all that is in flight; nothing more will come.
+
+        Args:
+            is_refused: the peer never let us in, so that nothing of it was processed.
+        """
         self.drain(why)
         outcomes: list[Outcome] = []
-        self._end_all(Phase.UNKNOWN, why, now, outcomes)
+        self._end_all(Phase.NOT_PROCESSED if is_refused else Phase.UNKNOWN, why, now, outcomes)
         return outcomes
 
     # --- time
@@ -276,6 +290,14 @@ class Wire:
         return outcomes
 
     # --- inside: out
+
+    @property
+    def _streams(self) -> int:
+        return min(self._link.max_streams, self.options.max_streams)
+
+    @property
+    def _trip_by_window(self) -> int:
+        return (self._link.widest + 1) // 2 // self._typical_body
 
     def _slots(self) -> int:
         if self.drain_reason or not self._link.is_ready:

@@ -486,7 +486,7 @@ def test_goaway_instead_of_a_welcome_is_a_fault_of_the_credential(files: Pki, af
     async def story() -> None:
         async with listening(server_context(files.server), make_peer=farewell) as state:
             failure = await failing(Bench(state.port, trusting(files)))
-            assert (failure.reason, failure.is_credential) == ("BadCertificateEnvironment", True)
+            assert (failure.reason, failure.stage) == ("BadCertificateEnvironment", 9)
 
     run(story)
 
