@@ -50,6 +50,7 @@ PURE = (
     "queues.schedule",
     "queues.queue",
     "queues.throttle",
+    "delivery.breaker",
     "delivery.plan",
     "delivery.sizing",
     "delivery.apns.options",

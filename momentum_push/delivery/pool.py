@@ -9,8 +9,9 @@ Two things hold a whole queue (design.md 4, "Retry" in interfaces.md 2); neither
 counts an attempt, and each writes one record when it begins:
 
     outage        no connection can be made: wait 1 s, doubling to 60 s, shared by the whole pool
-    suspension    answers accuse the credential (`trust`): one probing request after 1 s, then after twice
-                  that … until an answer shows that it is believed again
+    suspension    answers accuse the credential (`trust`), or call too many tokens dead (`breaker`): one
+                  probing request after 1 s, then after twice that … until an answer shows that it is
+                  believed again, or accepts a notification
 
 Where some connections serve and another cannot be made, only the next connect waits. A connection that
 was made by other settings finishes what it has; what it says of its credential no longer counts.
@@ -66,7 +67,7 @@ class Pool:
         self.connections = self._fleet.connections
         self._services = services
         self._labels = (queue.key.domain, queue.key.binding)
-        self._judge = Judge(services.table, settings.retry, settings.drops_unknown)
+        self._judge = Judge(services.table, settings.retry, settings.drops_unknown, settings.dead_token_limit)
         self._connector = Connector(self, self._labels, settings, services, resolver)
         self._marking = Marking(
             queue, services.spool, give_up=self._give_up, wake=self.wake, come_back=self._come_back_in
@@ -126,12 +127,16 @@ class Pool:
         before, self.settings = self.settings, settings
         if settings.identity != before.identity:
             self._start_over()
+        elif settings.dead_token_limit != before.dead_token_limit:
+            self._believe()
         self._connector.configure(settings)
         self._marking.release()
         self._source = self._marking if settings.drops_unknown else self.queue
         for connection in self.connections[settings.max_connections :]:
             connection.drain("max_outbound_connections was lowered")
-        self._judge.configure(self._services.table, settings.retry, settings.drops_unknown)
+        self._judge.configure(
+            self._services.table, settings.retry, settings.drops_unknown, settings.dead_token_limit
+        )
         self._topics.clear()
         self.wake()
 
@@ -142,6 +147,7 @@ class Pool:
             connection.drain("configuration changed")
         self._believe()
         self._connector.cancel()  # or a route or proxy that hangs would hold up, and fail, its successor
+        self._judge.start_over()
         self._connector.forget()
         self.queue.release()
 
@@ -394,7 +400,7 @@ class Pool:
         """Carry out what the outcomes of one read mean."""
         now = self._services.clock.now()
         peer = Peer(connection.remote, connection.conn_id)
-        verdict = self._judge.judge(outcomes, peer, now, self.is_suspended)
+        verdict = self._judge.judge(outcomes, peer, now, self.is_suspended, connection in self._foreign)
         slow = self._measure(connection, outcomes, verdict)
         if verdict.again:
             self._marking.unsend(verdict.again)
@@ -432,6 +438,8 @@ class Pool:
                 fleet.suspect(connection, monotonic)
         if verdict.again:
             meters.resends[self._labels] += len(verdict.again)
+        if verdict.trips:
+            meters.dead_token_alarms[self._labels] += 1
         if not seconds:
             return ""
         self._connector.proved()

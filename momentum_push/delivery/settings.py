@@ -82,6 +82,8 @@ class PoolSettings:
     is_blackholed: bool = False
     """Everything is failed without an attempt (momentum.md 6.5)."""
     drops_unknown: bool = False
+    dead_token_limit: int = 20
+    """Points (percent) above the usual share of dead tokens at which they are doubted; 0: never."""
     is_suspended: bool = False
 
     @property
@@ -151,6 +153,7 @@ class SettingsReader:
             connect_throttle=self._throttle("outbound_throttle_connections", key),
             is_blackholed=scope["blackhole"] != "false",
             drops_unknown=scope["apn_unknown_outcome"] == "drop",
+            dead_token_limit=scope["apn_dead_token_limit"],
             is_suspended=scope["suspend_delivery"],
         )
         return settings, problems

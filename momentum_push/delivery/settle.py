@@ -105,7 +105,7 @@ class Settler:
         """Record a verdict and take its messages out of their lists."""
         for reason in verdict.strange:
             _report(key, reason)
-        if not verdict.dispositions:
+        if not verdict.dispositions and not verdict.retries:
             return
         if self._unrecorded:
             self._unrecorded.append((key, verdict))
@@ -178,7 +178,7 @@ class Settler:
             return
         self._queues.off_disk(emptied)
         if retries:
-            self._queues.add(retries)
+            self._queues.add(retries, are_new=False)
 
     def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
         labels = (key.domain, key.binding)

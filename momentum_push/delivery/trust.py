@@ -9,6 +9,7 @@ Pure: the pool holds the queue for as long as is said here. Source: interfaces.m
 
 from __future__ import annotations
 
+from momentum_push.delivery.breaker import DEAD_TOKENS
 from momentum_push.delivery.plan import backoff
 
 __all__ = ["SUSPECT", "Trust", "fix_for"]
@@ -66,6 +67,9 @@ _FIXES = {
     "BadEnvironmentKeyIdInToken": "apn_auth_key is for the other environment; change it or routes",
     "BadEnvironmentKeyInToken": "apn_auth_key is for the other environment; change it or routes",
     "ExpiredProviderToken": "set this machine's clock; Apple calls tokens expired that were made just now",
+    DEAD_TOKENS: "Apple calls very many tokens dead at once, probably tokens of the other environment or of "
+    "another topic; compare routes (sandbox or production), apn_topic and the list of tokens. Until a "
+    "notification is accepted no token is recorded as dead. Where they are dead: apn_dead_token_limit = 0",
     "InvalidProviderToken": "check apn_auth_key, apn_key_id, apn_team_id and this machine's clock",
     "MissingProviderToken": "set apn_auth_key, apn_key_id and apn_team_id, or tls_certificate and tls_key",
     "TopicDisallowed": "apn_topic is not covered by this credential; correct it, or use another credential",

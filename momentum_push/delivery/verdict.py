@@ -8,13 +8,15 @@
     answered: elsewhere              no        again, elsewhere; an accusation if the provider token is meant
     answered: suspend                no        again, when the credential is believed again
     not sent, not processed          no        again, at once
+    answered: dead token, in doubt   no        again in DOUBT_S, when the breaker is closed; no record
     unknown                          yes       T and a later attempt (1 s the first time), or P under "drop"
 
 "Again" is bounded: after MAX_RETURNS in a row it becomes a temporary failure, whose own schedule ends.
 While the queue is suspended nothing counts, so that no suspension burns an attempt; then
-`message_expiration` ends it. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
-A reason that the table does not know goes by its status, and is named in the verdict once: the operator
-should hear of it, and not with every answer.
+`message_expiration` ends it. What a connection that was made by other settings calls dead is asked again:
+whoever corrects a route or a topic wants nothing condemned by the wrong one. A reason that the table does
+not know goes by its status, and is named in the verdict once: the operator should hear of it, and not
+with every answer. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
 Pure: the reason table and `now` come in; `settle` carries the verdict out.
 """
 
@@ -23,12 +25,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from momentum_push.delivery.breaker import DEAD_TOKENS, Breaker
+from momentum_push.delivery.trust import SUSPECT
 from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
-from momentum_push.queues import FIRST_UNKNOWN_WAIT_S, RetryPolicy
+from momentum_push.queues import EXCEEDED_TIME, FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
 __all__ = [
     "BLACKHOLED",
+    "DOUBT_S",
     "MAX_RETURNS",
     "MAX_STRANGE",
     "NO_ANSWER",
@@ -46,6 +51,9 @@ MAX_RETURNS = 5
 
 MAX_STRANGE = 100
 """Unknown reasons that are named for one queue; what else a peer makes up fills neither memory nor log."""
+
+DOUBT_S = 600.0
+"""How long a message rests whose token was called dead and not believed: probes should meet others."""
 
 BLACKHOLED = "551 5.7.1 [internal] recipient blackholed"
 
@@ -106,6 +114,10 @@ class Verdict:
     """Why the connection should take no more requests; empty: it may."""
     condemned: int = 0
     """Answers that call the device token dead."""
+    doubted: int = 0
+    """Answers that do so and are not believed."""
+    trips: bool = False
+    """Whether the breaker opened with this read."""
     unknown: int = 0
     strange: list[Reason] = field(default_factory=list)
     """Reasons without a row in the table that this queue has not met before."""
@@ -119,21 +131,38 @@ class Verdict:
 class Judge:
     """Judges the outcomes of one queue; remembers returns of untried messages, and strange words."""
 
-    def __init__(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool = False) -> None:
+    def __init__(
+        self,
+        table: ReasonTable,
+        policy: RetryPolicy,
+        drops_unknown: bool = False,
+        dead_token_limit: int = 0,
+    ) -> None:
         self._table = table
         self._accepted = table.lookup(200, "")
         self.policy = policy
         self._drops_unknown = drops_unknown
-        self._is_suspended = False
+        self._dead_token_limit = dead_token_limit
+        self.breaker = Breaker(dead_token_limit)
+        self._is_suspended = self._is_foreign = False
         self._returns: dict[int, int] = {}
         self._strange: set[tuple[int, str]] = set()
 
-    def configure(self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool) -> None:
+    def configure(
+        self, table: ReasonTable, policy: RetryPolicy, drops_unknown: bool, dead_token_limit: int = 0
+    ) -> None:
         """Go by new options from now on."""
+        if dead_token_limit != self._dead_token_limit:
+            self._dead_token_limit = dead_token_limit
+            self.start_over()
         self._table = table
         self._accepted = table.lookup(200, "")
         self.policy = policy
         self._drops_unknown = drops_unknown
+
+    def start_over(self) -> None:
+        """Let go of what was learned of tokens: other credential, routes or topic."""
+        self.breaker = Breaker(self._dead_token_limit)
 
     @property
     def remembered(self) -> int:
@@ -145,12 +174,29 @@ class Judge:
         self._returns.pop(message.sequence, None)
 
     def judge(
-        self, outcomes: Sequence[Outcome], peer: Peer, now: float, is_suspended: bool = False
+        self,
+        outcomes: Sequence[Outcome],
+        peer: Peer,
+        now: float,
+        is_suspended: bool = False,
+        is_foreign: bool = False,
     ) -> Verdict:
-        """Return what follows from the outcomes of one read, in their order."""
-        self._is_suspended = is_suspended
+        """Return what follows from the outcomes of one read, in their order.
+
+        Args:
+            is_suspended: the queue is.
+            is_foreign: the connection was made by other settings than those in effect.
+        """
+        self._is_suspended, self._is_foreign = is_suspended, is_foreign
         if _are_accepted(outcomes) and self._accepted.action is Action.DELIVERED:
-            return self._accept(outcomes, peer, now)
+            verdict = self._accept(outcomes, peer, now)
+        else:
+            verdict = self._one_by_one(outcomes, peer, now)
+        if not is_foreign:
+            self._weigh_tokens(verdict)
+        return verdict
+
+    def _one_by_one(self, outcomes: Sequence[Outcome], peer: Peer, now: float) -> Verdict:
         verdict = Verdict()
         for outcome in outcomes:
             if outcome.phase is Phase.ANSWERED:
@@ -190,8 +236,8 @@ class Judge:
         if action is Action.DELIVERED:
             self._finish(verdict, outcome, peer, now, Kind.DELIVERED, reason)
         elif action is Action.PERMFAIL:
-            verdict.condemned += reason.condemns_token
-            self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason)
+            if not reason.condemns_token or self._condemns(verdict, outcome, peer, now, reason):
+                self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason)
         elif action is Action.ELSEWHERE:
             if reason.klass in _OF_TOKEN and verdict.accusation is None:
                 verdict.accusation = _record(outcome, peer, now, Kind.TEMPFAIL, reason)
@@ -203,6 +249,44 @@ class Judge:
             self._held(verdict, outcome, peer, now, reason)
         else:
             self._later(verdict, outcome, peer, now, reason, outcome.retry_after or None)
+
+    def _condemns(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason) -> bool:
+        """Return whether the token is taken for dead; where it is not, the message is seen to."""
+        if self._is_foreign:
+            self._again(verdict, outcome, peer, now, reason)
+            return False
+        was_tripped = self.breaker.is_tripped
+        if not self.breaker.doubts(verdict.believed, verdict.condemned + verdict.doubted + 1):
+            verdict.condemned += 1
+            return True
+        if not was_tripped:
+            self._is_suspended = verdict.trips = True
+            verdict.accusation = accuse(outcome.message, DEAD_TOKENS, peer, now)
+        verdict.doubted += 1
+        self._doubt(verdict, outcome.message, now)
+        return False
+
+    def _doubt(self, verdict: Verdict, message: Message, now: float) -> None:
+        """Put a message aside whose token may be alive, at the cost of no attempt; expiry ends it.
+
+        Aside, so that the next probe asks for another token; its record may not look like a dead one's.
+        """
+        self._returns.pop(message.sequence, None)
+        if self.policy.is_expired(message.part.received_at, now):
+            verdict.done.append(message)
+            verdict.dispositions.append(expire(message, EXCEEDED_TIME, now))
+        else:
+            verdict.retries.setdefault((now + DOUBT_S, message.home.attempts), []).append(message)
+
+    def _weigh_tokens(self, verdict: Verdict) -> None:
+        """Tell the breaker what was seen; in doubt, nothing but an accepted notification shows belief."""
+        self.breaker.note(verdict.believed, verdict.condemned + verdict.doubted)
+        if verdict.trips:
+            verdict.believed, verdict.suspensions = 0, SUSPECT
+        elif self.breaker.is_tripped:
+            verdict.believed = sum(item.kind is Kind.DELIVERED for item in verdict.dispositions)
+            if verdict.believed:
+                self.breaker.lift()
 
     def _meet(self, verdict: Verdict, reason: Reason) -> None:
         """Name an unknown reason to the operator, the first time."""

@@ -133,13 +133,13 @@ class QueueManager:
         for batch in batches:
             self._books(batch.home).drop(batch.home.number)
 
-    def add(self, batches: Iterable[MessageList]) -> None:
-        """Take lists that the spool has committed."""
+    def add(self, batches: Iterable[MessageList], are_new: bool = True) -> None:
+        """Take lists that the spool has committed; those that are not new count as no reception."""
         now = self._clock.now()
         touched: dict[QueueKey, Queue] = {}
         for batch in batches:
             queue = touched[batch.home.queue] = self.get(batch.home.queue)
-            if not batch.home.attempts:
+            if are_new and not batch.home.attempts:
                 queue.receptions += len(batch.messages)
             self._place(queue.lanes[batch.home.lane], batch, now)
         for queue in touched.values():

@@ -79,6 +79,7 @@ DEFAULTS = {
     ("apn_expiry", "domain"): 604800,
     ("apn_strict_payload", "domain"): True,
     ("apn_unknown_outcome", "domain"): "retry",
+    ("apn_dead_token_limit", "domain"): 20,
     ("apn_ping_interval", "domain"): 60,
     ("force_fsync", "global"): True,
     ("drain_timeout", "global"): 15,

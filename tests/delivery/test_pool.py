@@ -9,14 +9,18 @@ from itertools import count
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from momentum_push.delivery import settle
+from momentum_push.delivery import breaker, settle
 from momentum_push.delivery.apns.connection import ConnectionState
+from momentum_push.delivery.breaker import DEAD_TOKENS, LEAST_DEAD
 from momentum_push.delivery.pool import TURN
+from momentum_push.delivery.routes import Route
 from momentum_push.delivery.settings import Limit
 from momentum_push.delivery.sizing import STUCK_S
+from momentum_push.delivery.verdict import DOUBT_S
 from momentum_push.message import Kind, Phase
 from momentum_push.queues import EXPIRED_UNTRIED, RetryPolicy, manager
 from tests.helpers.delivery import FakeCredential, World, opened_world, turns
@@ -522,6 +526,141 @@ def test_a_goaway_at_once_suspends_and_is_no_outage() -> None:
     play(scene)
 
 
+# --- too many dead tokens
+
+
+DEAD = {"status": 400, "reason": "BadDeviceToken"}
+
+
+def test_very_many_dead_tokens_suspend_with_one_record_and_condemn_no_more() -> None:
+    """apns.md 4.3: an environment or topic mix-up must not empty a database."""
+
+    async def scene(world: World) -> None:
+        await world.put(1000)
+        with structlog.testing.capture_logs() as logs:
+            world.connections[0].answer(150, **DEAD)
+            world.made[0].answer(850, **DEAD)
+            await turns()
+        assert (world.pool.is_suspended, world.queue.hold_reason) == (True, DEAD_TOKENS)
+        assert world.log.kinds() == {"P": LEAST_DEAD, "T": 1}
+        assert await world.stored() == 1000 - LEAST_DEAD
+        assert world.meters.dead_token_alarms.total() == 1
+        (line,) = [line for line in logs if line["event"] == "binding_suspended"]
+        assert line["log_level"] == "error"
+        assert (
+            "routes" in line["fix"] and "apn_topic" in line["fix"] and "apn_dead_token_limit" in line["fix"]
+        )
+
+    play(scene)
+
+
+async def mix_up(world: World) -> None:
+    """Have the breaker trip; 200 messages are put aside, `more` wait."""
+    await world.put(300)
+    world.connections[0].answer(**DEAD)
+    await turns()
+    assert world.pool.is_suspended
+
+
+def test_probes_ask_for_other_tokens_until_one_is_accepted() -> None:
+    async def scene(world: World) -> None:
+        await mix_up(world)
+        await world.put(20)
+        asked: list[int] = []
+        for wait in (1, 2, 4, 8, 16, 32, 60, 60):
+            await world.advance(wait)
+            assert world.pool.in_flight == 1
+            asked += [message.sequence for message in world.connections[-1].flight]
+            world.connections[-1].answer(**DEAD)
+            await turns()
+        assert len(set(asked)) == 8
+        await world.advance(60)
+        world.connections[-1].answer()
+        await turns()
+        assert (world.pool.is_suspended, world.queue.hold_reason) == (False, "")
+        assert world.pool.in_flight == 11
+        assert world.log.kinds() == {"P": LEAST_DEAD, "T": 1, "D": 1}
+
+    play(scene)
+
+
+def test_what_was_put_aside_comes_back_and_counts_no_attempt_and_no_reception() -> None:
+    async def scene(world: World) -> None:
+        await mix_up(world)
+        await world.put(1)
+        await world.advance(1)
+        world.connections[-1].answer()
+        await turns()
+        await world.advance(DOUBT_S)
+        assert world.pool.in_flight == 200
+        world.connections[-1].answer()
+        await turns()
+        delivered = [item for item in world.log.written if item.kind is Kind.DELIVERED]
+        assert (len(delivered), {item.attempt for item in delivered}) == (201, {1})
+        assert (world.queue.receptions, await world.stored()) == (301, 0)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"credential": FakeCredential("another key")},
+        {"routes": (Route("sandbox.test", 443),)},
+        {"trust": ("another apn_topic",)},
+        {"dead_token_limit": 0},
+        {"dead_token_limit": 50},
+    ],
+)
+def test_a_reload_with_what_may_have_been_wrong_starts_over(changes: dict[str, Any]) -> None:
+    async def scene(world: World) -> None:
+        await mix_up(world)
+        await world.put(20)
+        world.pool.configure(world.settings())
+        await turns()
+        assert world.pool.is_suspended, "nothing changed"
+        world.pool.configure(world.settings(**changes))
+        await turns()
+        assert (world.pool.is_suspended, world.queue.hold_reason, world.pool.in_flight) == (False, "", 20)
+        world.connections[-1].answer(1, **DEAD)
+        assert world.log.kinds() == {"P": LEAST_DEAD + 1, "T": 1}
+
+    play(scene)
+
+
+def test_a_connection_of_old_settings_condemns_no_token() -> None:
+    async def scene(world: World) -> None:
+        await world.put(50)
+        world.pool.configure(world.settings(routes=(Route("sandbox.test", 443),)))
+        world.made[0].answer(**DEAD)
+        await turns()
+        assert world.log.written == []
+        world.connections[-1].answer()
+        await turns()
+        assert world.log.kinds() == {"D": 50}
+
+    play(scene)
+
+
+def test_expiry_ends_what_is_in_doubt() -> None:
+    async def scene(world: World) -> None:
+        await mix_up(world)
+        for _ in range(400):
+            when = world.queues.next_wake()
+            if when is None:
+                break
+            await world.advance(max(1.0, when - world.clock.now()))
+            for link in list(world.connections):
+                if link.flight:
+                    link.answer(**DEAD)
+            await turns()
+        assert await world.stored() == 0
+        assert world.log.kinds() == {"P": 300, "T": 1}
+        assert sum(item.status == 8 for item in world.log.written) == LEAST_DEAD
+
+    play(scene, retry=RetryPolicy(message_expiration=1800))
+
+
 # --- again
 
 
@@ -865,10 +1004,11 @@ async def check(
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[None]:
-    """Logs are tried again at once, and pages are small, so that few messages already are swapped."""
+    """Logs are tried again at once, pages are small, and few dead tokens are very many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settle, "_RETRY_LOG_S", 0.001)
         patch.setattr(manager, "PAGE", 4)
+        patch.setattr(breaker, "LEAST_DEAD", 3)
         yield
 
 
@@ -881,7 +1021,7 @@ def test_whatever_happens_every_message_ends_exactly_once(
 
 
 @pytest.mark.parametrize("drops_unknown", [False, True])
-def test_a_long_run_of_anything_ends_every_message_exactly_once(drops_unknown: bool) -> None:
+def test_a_long_run_of_anything_ends_every_message_exactly_once(hasty: None, drops_unknown: bool) -> None:
     chance = random.Random(20260105)
     names = ["put", "ok", "ok", "gone", "later", "elsewhere", "accuse", "die", "goaway", "wait", "reload"]
     steps = [(chance.choice(names), chance.randrange(10)) for _ in range(400)]

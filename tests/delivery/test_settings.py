@@ -57,6 +57,8 @@ def read(key: Key, options: str = "", more: str = "") -> PoolSettings:
         ("", {"max_connections": 32, "max_connects_per_minute": 120, "drops_unknown": False}),
         ("", {"default_topic": "com.example.news", "is_suspended": False, "throttle": None}),
         ("max_outbound_connections = 7", {"max_connections": 7}),
+        ("", {"dead_token_limit": 20}),
+        ("apn_dead_token_limit = 0", {"dead_token_limit": 0}),
         ('apn_unknown_outcome = "drop"', {"drops_unknown": True}),
         ('suspend_delivery = "true"', {"is_suspended": True}),
     ],

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from momentum_push.delivery.breaker import DEAD_TOKENS, LEAST_DEAD
+from momentum_push.delivery.trust import SUSPECT
 from momentum_push.delivery.verdict import (
+    DOUBT_S,
     MAX_RETURNS,
     MAX_STRANGE,
     NO_ANSWER,
@@ -412,3 +415,93 @@ def test_an_operator_may_give_a_200_another_meaning() -> None:
     table = ReasonTable.parse(text, '- {status: 2xx, reason: "*", action: tempfail}')
     verdict = Judge(table, POLICY).judge([outcome(message())], PEER, NOW)
     assert [item.kind for item in verdict.dispositions] == [Kind.TEMPFAIL]
+
+
+# --- too many dead tokens (apns.md 4.3)
+
+DEAD = (400, "BadDeviceToken")
+
+
+def dead(first: int, count: int, **changes: Any) -> list[Any]:
+    return [outcome(message(number, **changes), *DEAD) for number in range(first, first + count)]
+
+
+def breaking(policy: RetryPolicy = POLICY) -> Judge:
+    """A judge whose breaker tripped: a hundred tokens were condemned, one was doubted."""
+    bench = Judge(TABLE, policy, dead_token_limit=20)
+    verdict = bench.judge(dead(1, LEAST_DEAD + 1), PEER, NOW)
+    assert (verdict.condemned, verdict.doubted, verdict.trips) == (LEAST_DEAD, 1, True)
+    return bench
+
+
+def test_in_the_middle_of_a_read_dead_tokens_are_no_longer_believed() -> None:
+    bench = Judge(TABLE, POLICY, dead_token_limit=20)
+    verdict = bench.judge(dead(1, 500), PEER, NOW)
+    assert (verdict.condemned, verdict.doubted, len(verdict.done)) == (LEAST_DEAD, 400, LEAST_DEAD)
+    ((due, attempts), doubted) = next(iter(verdict.retries.items()))
+    assert (due, attempts, len(doubted), len(verdict.retries)) == (NOW + DOUBT_S, 0, 400, 1)
+    assert len(verdict.dispositions) == LEAST_DEAD, "no record of what is in doubt"
+    assert (verdict.believed, verdict.suspensions) == (0, SUSPECT)
+    assert verdict.accusation is not None
+    assert (verdict.accusation.reason, verdict.accusation.status) == (DEAD_TOKENS, NO_ANSWER)
+
+
+@pytest.mark.parametrize(
+    "word", ["BadDeviceToken", "DeviceTokenNotForTopic", "Unregistered", "PayloadTooLarge"]
+)
+def test_in_doubt_only_an_accepted_notification_shows_belief(word: str) -> None:
+    bench = breaking()
+    status = {"Unregistered": 410, "PayloadTooLarge": 413}.get(word, 400)
+    verdict = bench.judge([outcome(message(900), status, word)], PEER, NOW, is_suspended=True)
+    assert (verdict.believed, verdict.suspensions, verdict.condemned) == (0, 0, 0)
+    assert bench.breaker.is_tripped
+    verdict = bench.judge([outcome(message(901)), *dead(902, 2)], PEER, NOW, is_suspended=True)
+    assert (verdict.believed, verdict.condemned, verdict.doubted) == (1, 0, 2)
+    assert not bench.breaker.is_tripped
+    assert bench.judge(dead(910, 1), PEER, NOW).condemned == 1
+
+
+def test_a_read_that_brought_only_acceptances_lifts_the_doubt_too() -> None:
+    bench = breaking()
+    verdict = bench.judge([outcome(message(901))], PEER, NOW, is_suspended=True)
+    assert (verdict.believed, bench.breaker.is_tripped) == (1, False)
+
+
+def test_an_answer_accepted_in_the_read_that_trips_lifts_nothing() -> None:
+    bench = Judge(TABLE, POLICY, dead_token_limit=20)
+    verdict = bench.judge([*dead(1, 200), outcome(message(999))], PEER, NOW)
+    assert (verdict.believed, verdict.trips, bench.breaker.is_tripped) == (0, True, True)
+
+
+def test_expiry_ends_a_doubted_message_and_its_record_names_no_dead_token() -> None:
+    bench = breaking()
+    late = NOW + POLICY.message_expiration
+    verdict = bench.judge(dead(700, 1), PEER, late, is_suspended=True)
+    (record,) = verdict.dispositions
+    assert (record.kind, record.status, record.word) == (Kind.PERMFAIL, NO_ANSWER, "")
+    assert record.unregistered_at == 0
+    assert (len(verdict.done), verdict.retries, verdict.condemned) == (1, {}, 0)
+
+
+def test_what_old_settings_call_dead_is_asked_again() -> None:
+    bench = Judge(TABLE, POLICY, dead_token_limit=20)
+    verdict = bench.judge(dead(1, 300), PEER, NOW, is_foreign=True)
+    assert (verdict.condemned, len(verdict.again), verdict.trips) == (0, 300, False)
+    assert bench.judge(dead(400, 1), PEER, NOW).condemned == 1
+
+
+def test_other_settings_or_another_limit_start_over() -> None:
+    bench = breaking()
+    bench.configure(TABLE, POLICY, False, 20)
+    assert bench.breaker.is_tripped, "nothing changed"
+    bench.start_over()
+    assert bench.judge(dead(900, 1), PEER, NOW).condemned == 1
+    bench = breaking()
+    bench.configure(TABLE, POLICY, False, 0)
+    assert bench.judge(dead(900, 400), PEER, NOW).condemned == 400
+
+
+def test_unknown_reasons_do_not_trip_the_breaker() -> None:
+    bench = Judge(TABLE, POLICY, dead_token_limit=20)
+    verdict = bench.judge([outcome(message(n), 410, "Vanished") for n in range(500)], PEER, NOW)
+    assert (verdict.trips, len(verdict.done)) == (False, 500)

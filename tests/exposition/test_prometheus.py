@@ -39,6 +39,7 @@ def meters() -> Meters:
     made.permfails[*queue, "Unregistered"] += 2
     made.unknown_outcomes[queue] += 1
     made.resends[queue] += 1
+    made.dead_token_alarms[queue] += 1
     made.goaways[*queue, "Shutdown"] += 1
     made.provider_token_mints["ABCDEFGHIJ"] += 1
     made.connects[*queue, "ok"] += 1

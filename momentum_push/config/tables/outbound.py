@@ -243,6 +243,15 @@ _APN = (
         choices=("retry", "drop"),
     ),
     Option(
+        "apn_dead_token_limit",
+        Kind.INTEGER,
+        20,
+        _ALL,
+        "percent",
+        "above the usual share of dead tokens; more at once suspends; 0 = never",
+        high=100,
+    ),
+    Option(
         "apn_ping_interval",
         Kind.INTEGER,
         60,
