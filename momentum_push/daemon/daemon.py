@@ -53,6 +53,8 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter: the spool's writer must get its turns beside a busy loop."""
 
 TICK_S = 1.0
+CERTIFICATES_S = 86_400.0
+"""How often a running daemon looks at the dates of its certificates."""
 LONGEST_ALARM_S = 60.0
 """Wall clocks jump; no timer trusts one for longer."""
 
@@ -332,13 +334,18 @@ class Daemon:
         self.queues.wake(self.clock.now())
 
     async def _tick(self) -> None:
-        """Once a second: heartbeats, what logs still owe, samples for the rates."""
+        """Once a second: heartbeats, what logs still owe, samples for the rates; once a day: certificates."""
+        looked_at = self.clock.monotonic()
         while True:
             try:
                 self.records.tick(self.clock.now())
             except LogError as error:
                 log.error("log_write_failed", error=str(error))
-            self._summary.sample(self.clock.monotonic())
+            monotonic = self.clock.monotonic()
+            self._summary.sample(monotonic)
+            if monotonic - looked_at >= CERTIFICATES_S:
+                looked_at = monotonic
+                self.delivery.look_at_certificates()
             await asyncio.sleep(TICK_S)
 
     def _panic(self, module: str, text: str) -> None:

@@ -86,6 +86,12 @@ class Delivery:
         for pool in self.pools.values():
             pool.wake()
 
+    def look_at_certificates(self) -> None:
+        """Say which certificates in use expire soon, or have; a daemon may run for longer than they do."""
+        for problem in self._reader.date_problems(self._shared.clock.now()):
+            report = log.warning if problem.is_warning else log.error
+            report("certificate_expires", problem=str(problem), then="reload")
+
     def configure(self, reader: SettingsReader, table: ReasonTable) -> None:
         """Go by a new configuration."""
         self._reader = reader

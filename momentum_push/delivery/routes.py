@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 from momentum_push.delivery.apns.options import Proxy, bracketed
 from momentum_push.errors import Place, Problem
 
-__all__ = ["DEFAULT_PORT", "Fault", "Route", "parse_routes", "read_host"]
+__all__ = ["DEFAULT_PORT", "Fault", "Route", "environment_of", "parse_routes", "read_host"]
 
 DEFAULT_PORT = 443
 SCHEMES = frozenset(("apn", "http", "https"))
@@ -32,6 +32,8 @@ OLD_HOSTS = {"gateway.push.apple.com": PRODUCTION, "gateway.sandbox.push.apple.c
 APPLE = frozenset((*OLD_HOSTS.values(), "api.development.push.apple.com"))
 OLD_PORTS = frozenset((2195, 2196))
 """The binary service's; at Apple they serve channel management today."""
+
+APPLE_SUFFIX = ".push.apple.com"
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _EXAMPLE = 'write "apn://api.push.apple.com"'
@@ -57,6 +59,17 @@ class Route:
 
     def __str__(self) -> str:
         return f"{bracketed(self.host)}:{self.port}"
+
+
+def environment_of(host: str) -> str:
+    """Return which of Apple's environments a host serves, production or development; "": it is not Apple's.
+
+    Source: apns.md 1.1; the hosts of broadcasts carry the same words.
+    """
+    if not host.endswith(APPLE_SUFFIX):
+        return ""
+    labels = host.split(".")
+    return "development" if "sandbox" in labels or "development" in labels else "production"
 
 
 def parse_routes(routes: Sequence[str], place: Place) -> tuple[list[Route], list[Problem]]:

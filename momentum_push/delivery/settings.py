@@ -8,7 +8,7 @@ a thousand domains that inherit one key share it, and its provider token.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from momentum_push.clock import Clock
@@ -22,7 +22,7 @@ from momentum_push.delivery.apns.credential import (
 )
 from momentum_push.delivery.apns.tls import build_context
 from momentum_push.delivery.proxy import read_proxy
-from momentum_push.delivery.routes import Route, parse_routes
+from momentum_push.delivery.routes import Route, environment_of, parse_routes
 from momentum_push.errors import Place, Problem
 from momentum_push.message import LANES, Outcome, QueueKey
 from momentum_push.message.push_types import PUSH_TYPES
@@ -131,7 +131,7 @@ class SettingsReader:
         proxy, found = read_proxy(scope)
         problems += found + self._header_problems(scope)
         credential, context, found = self._trust(scope)
-        problems = problems + found
+        problems = problems + found + _environment_problems(scope, credential, routes)
         if not self._config.is_apn(key.domain):
             what = f'domain "{key.domain}" is not delivered to APNs'
             problems.append(Problem(place, what, 'configure it with delivery_method = "apn"'))
@@ -179,6 +179,16 @@ class SettingsReader:
             found.update(dict.fromkeys(self.read(key)[1]))
         return list(found)
 
+    def date_problems(self, now: float) -> list[Problem]:
+        """Return what the dates of the certificates that were read call for by now, each thing once."""
+        found: dict[Problem, None] = {}
+        for key in self.queues():
+            scope = self._config.outbound(*key)
+            credential = self._trust(scope)[0]
+            if isinstance(credential, CertificateCredential):
+                found.update(dict.fromkeys(credential.date_problems(scope, now)))
+        return list(found)
+
     def queues(self) -> list[QueueKey]:
         """Return the queues that the configuration names: apn domains by bindings."""
         domains = [domain for domain in self._config.domains() if self._config.is_apn(domain)]
@@ -221,6 +231,20 @@ class SettingsReader:
             return None
         identity, rate = found
         return Limit(f"{option} of {identity}", rate.count, float(rate.seconds))
+
+
+def _environment_problems(
+    scope: Scope, credential: Credential | None, routes: Sequence[Route]
+) -> list[Problem]:
+    """Return an error for each route to the environment that a certificate is not good for.
+
+    A key does not say where it is good; Apple does (`BadEnvironmentKeyIdInToken`).
+    """
+    if not isinstance(credential, CertificateCredential):
+        return []
+    hosts = dict.fromkeys(route.verify_name or route.host for route in routes)
+    known = [(host, environment) for host in hosts if (environment := environment_of(host))]
+    return credential.route_problems(scope, known)
 
 
 def _place(scope: Scope, option: str) -> Place:

@@ -8,14 +8,15 @@ import json
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from momentum_push.clock import SystemClock
+from momentum_push.clock import ManualClock, SystemClock
 from momentum_push.config import load
 from momentum_push.daemon import Daemon
 from momentum_push.daemon import daemon as daemon_module
@@ -470,5 +471,45 @@ def test_the_picture_agrees_with_what_was_injected(site: Site) -> None:
             assert (queue.receptions, queue.active, snapshot.is_ready) == (5, 5, True)
             assert b"momentum_push_receptions_total" in daemon._views().metrics()
             assert json.dumps(daemon._views().mailq(None, None, None))
+
+    asyncio.run(scenario())
+
+
+def test_a_running_daemon_looks_at_its_certificates_every_day(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "TICK_S", 0.001)
+
+    async def scenario() -> None:
+        seen = {"looks": 0, "ticks": 0}
+
+        def note(name: str) -> Callable[..., None]:
+            def noted(*_: Any) -> None:
+                seen[name] += 1
+
+            return noted
+
+        async def two_ticks() -> None:
+            ticks = seen["ticks"]
+            async with asyncio.timeout(10):
+                while seen["ticks"] < ticks + 2:
+                    await asyncio.sleep(0.001)
+
+        clock = ManualClock(time.time())
+        daemon = Daemon(load(site.path), clock)
+        await daemon.start()
+        try:
+            monkeypatch.setattr(daemon.delivery, "look_at_certificates", note("looks"))
+            monkeypatch.setattr(daemon._summary, "sample", note("ticks"))
+            await two_ticks()
+            for days in (1, 2, 3):
+                clock.advance(86_399)
+                await two_ticks()
+                assert seen["looks"] == days - 1
+                clock.advance(1)
+                await two_ticks()
+                assert seen["looks"] == days
+        finally:
+            await daemon.stop()
 
     asyncio.run(scenario())

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import structlog
+
 from momentum_push.delivery.manager import UNUSABLE, UNUSABLE_HOLD_S, Delivery
 from momentum_push.delivery.settings import PoolSettings
 from momentum_push.errors import Place, Problem
@@ -174,5 +176,21 @@ def test_after_the_stop_nothing_is_sent_any_more() -> None:
         await world.delivery.stop(0.0)
         await world.fill(QUEUE)
         assert (world.delivery.pools, world.dials) == ({}, 0)
+
+    play(scene)
+
+
+def test_certificates_that_expire_are_named_with_their_urgency() -> None:
+    soon = Problem(Place("t.conf", 3, 1), "expires in 9 days", "renew it", True)
+    late = Problem(Place("t.conf", 4, 1), "expired today", "renew it")
+
+    async def scene(world: Many) -> None:
+        world.delivery._reader.date_problems = lambda now: [soon, late]  # type: ignore[method-assign]
+        with structlog.testing.capture_logs() as logs:
+            world.delivery.look_at_certificates()
+        assert [(line["event"], line["log_level"], line["problem"]) for line in logs] == [
+            ("certificate_expires", "warning", str(soon)),
+            ("certificate_expires", "error", str(late)),
+        ]
 
     play(scene)

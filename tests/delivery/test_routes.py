@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_push.delivery.routes import Route, parse_routes
+from momentum_push.delivery.routes import Route, environment_of, parse_routes
 from momentum_push.errors import Place
 
 PLACE = Place("push.conf", 12, 3)
@@ -114,3 +114,20 @@ def test_any_text_is_a_route_or_a_problem_and_never_an_exception(text: str) -> N
 def test_anything_that_looks_like_a_route_is_one_or_a_problem(text: str) -> None:
     routes, problems = parse_routes(["apn://" + text], PLACE)
     assert routes or problems
+
+
+@pytest.mark.parametrize(
+    ("host", "environment"),
+    [
+        (API, "production"),
+        ("api-broadcast.push.apple.com", "production"),
+        ("api.sandbox.push.apple.com", "development"),
+        ("api.development.push.apple.com", "development"),
+        ("api-manage-broadcast.sandbox.push.apple.com", "development"),
+        ("relay.example.com", ""),
+        ("api.push.apple.com.example.com", ""),
+        ("127.0.0.1", ""),
+    ],
+)
+def test_a_host_of_apples_tells_its_environment(host: str, environment: str) -> None:
+    assert environment_of(host) == environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from momentum_push.delivery.settings import Limit, PoolSettings, SettingsReader
 from momentum_push.message import QueueKey
 from tests.helpers.apns import Key, provider_key
 from tests.helpers.conf import config
+from tests.helpers.peer import self_made
 
 NEWS = "com.example.news.apns"
 KEY = QueueKey("default", "default", NEWS)
@@ -229,3 +231,58 @@ def test_a_proxy_is_part_of_what_a_connection_is_made_by(key: Key) -> None:
     assert (one.routes[0].proxy, none.routes[0].proxy) == (Proxy("h", 1), None)
     assert none.identity == read(key).identity
     assert "s3cr3t" not in repr(password)
+
+
+# --- certificates (apns.md 1.4)
+
+MARKS = {"development": ["1"], "production": ["2"], "universal": ["1", "2"], "unmarked": []}
+
+
+def certificate_conf(folder: Path, route: str, kind: str = "universal", days: int = 90) -> Config:
+    marks = [(f"1.2.840.113635.100.6.3.{number}", b"\x05\x00") for number in MARKS[kind]]
+    made = self_made("push", uid="com.example.news", days=days, extensions=marks)
+    (folder / "push.pem").write_bytes(made.certificate)
+    (folder / "push.key").write_bytes(made.key)
+    (folder / "push.key").chmod(0o600)
+    return config(
+        f"""
+        domain "{NEWS}" {{
+          delivery_method = "apn"  routes = ( "{route}" )
+          tls_certificate = "{folder}/push.pem"  tls_key = "{folder}/push.key"
+        }}
+        """
+    )
+
+
+@pytest.mark.parametrize("kind", MARKS)
+@pytest.mark.parametrize(
+    ("route", "environment"),
+    [
+        ("apn://api.push.apple.com", "production"),
+        ("apn://api.sandbox.push.apple.com", "development"),
+        ("apn://gateway.sandbox.push.apple.com?port=2195", "development"),
+        ("apn://127.0.0.1?verify_name=api.push.apple.com", "production"),
+        ("apn://relay.example.com", ""),
+    ],
+)
+def test_a_certificate_and_routes_of_the_other_environment_are_an_error(
+    tmp_path: Path, kind: str, route: str, environment: str
+) -> None:
+    fits = kind in ("universal", "unmarked", environment) or not environment
+    clock = ManualClock(time.time())
+    settings, problems = SettingsReader(certificate_conf(tmp_path, route, kind), clock).read(KEY)
+    errors = [problem for problem in problems if not problem.is_warning]
+    assert (settings is not None, errors == []) == (fits, fits)
+    if not fits:
+        (problem,) = errors
+        assert f"is for {kind}" in problem.what and environment in problem.fix
+
+
+def test_the_dates_of_certificates_in_use_are_looked_at_again_and_again(tmp_path: Path) -> None:
+    start = time.time()
+    reader = SettingsReader(certificate_conf(tmp_path, "apn://relay.example.com"), ManualClock(start))
+    assert (reader.problems(), reader.date_problems(start)) == ([], [])
+    (soon,) = reader.date_problems(start + 65 * 86_400)
+    assert soon.is_warning and "expires in 24 days" in soon.what
+    (late,) = reader.date_problems(start + 91 * 86_400)
+    assert not late.is_warning and "expired" in late.what

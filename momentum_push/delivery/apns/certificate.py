@@ -72,6 +72,12 @@ class Certificate:
     fingerprint: str
     """SHA-256, the first 16 hex digits: enough to tell one's own certificates apart."""
 
+    def serves(self, environment: str) -> bool:
+        """Whether it is good for `production` or `development`, as far as it says (apns.md 1.4)."""
+        if self.environment in (Environment.UNIVERSAL, Environment.UNMARKED):
+            return True
+        return self.environment is Environment(environment)
+
     def complaint(self, now: float) -> tuple[str, str, bool]:
         """Return what is wrong with its dates, how to fix it, and whether that is an error; "": nothing."""
         fix = "renew it in Apple's developer account"

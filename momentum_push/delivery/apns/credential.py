@@ -14,7 +14,7 @@ inherited one off. A key inside `tls_certificate`'s own file needs no `tls_key`.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,8 +98,36 @@ class CertificateCredential:
     def covers(self, topic: str) -> bool:
         return not self.certificate.topics or topic in self.certificate.topics
 
+    def date_problems(self, scope: Scope, now: float) -> list[Problem]:
+        """Return what its dates call for: a warning 30 days ahead, an error when it has expired."""
+        what, fix, is_error = self.certificate.complaint(now)
+        what = f'tls_certificate "{self.certificate_path}" {what}' if what else ""
+        return [Problem(place_of(scope, "tls_certificate"), what, fix, not is_error)] if what else []
+
+    def route_problems(self, scope: Scope, hosts: Iterable[tuple[str, str]]) -> list[Problem]:
+        """Return an error for each host of the environment that it is not good for (apns.md 1.4).
+
+        Args:
+            hosts: (host, `production` or `development`).
+        """
+        own = self.certificate.environment.value
+        return [
+            Problem(
+                place_of(scope, "tls_certificate"),
+                f'tls_certificate "{self.certificate_path}" is for {own} and cannot be used with {host}',
+                f"use a certificate for {environment}, or the routes of {own}",
+            )
+            for host, environment in hosts
+            if not self.certificate.serves(environment)
+        ]
+
     def __repr__(self) -> str:
         return f"<{self.identity} for {self.default_topic or 'no topic'}>"
+
+
+def place_of(scope: Scope, option: str) -> Place:
+    """Return where an option stands, or the nearest thing to it."""
+    return scope.origin(option) or scope.origin("delivery_method") or Place("configuration")
 
 
 def text_of(scope: Scope, option: str) -> str:
@@ -149,9 +177,8 @@ class _Loader:
     def __post_init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def problem(self, option: str, what: str, fix: str = "", is_warning: bool = False) -> None:
-        place = self.scope.origin(option) or self.scope.origin("delivery_method") or Place("configuration")
-        self.problems.append(Problem(place, what, fix, is_warning))
+    def problem(self, option: str, what: str, fix: str = "") -> None:
+        self.problems.append(Problem(place_of(self.scope, option), what, fix))
 
     def load_key(self, path: str) -> ProviderKey | None:
         pem = self._read("apn_auth_key", path, is_secret=True)
@@ -176,14 +203,10 @@ class _Loader:
             named = key_path if fault.option == "tls_key" else path
             self.problem(fault.option, f'{fault.option} "{named}": {fault.what}', fault.fix)
             return None
-        self._check_dates(certificate, path)
+        credential = CertificateCredential(certificate, path, key_path)
+        self.problems += credential.date_problems(self.scope, self.now)
         self._check_topics(certificate, path)
-        return CertificateCredential(certificate, path, key_path)
-
-    def _check_dates(self, certificate: Certificate, path: str) -> None:
-        what, fix, is_error = certificate.complaint(self.now)
-        if what:
-            self.problem("tls_certificate", f'tls_certificate "{path}" {what}', fix, is_warning=not is_error)
+        return credential
 
     def _check_topics(self, certificate: Certificate, path: str) -> None:
         wanted = [("apn_topic", text_of(self.scope, "apn_topic"))]
