@@ -1,15 +1,33 @@
 """The command line of `scripts/bench`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from tests.bench import wire
 from tests.bench.flow import Row, flow
+from tests.bench.micro import micro
+from tests.bench.report import Report, machine
 
 __all__ = ["main"]
+
+PARTS = ("rates", "window", "counts", "micro")
+WINDOW = (
+    (160, 0.0, (1, 4)),
+    (4000, 0.0, (1, 4)),
+    (4000, 100.0, wire.CONNECTIONS),
+    (320, 100.0, wire.CONNECTIONS),
+    (320, 1000.0, (1, 8, 32, 128)),
+)
+"""Bytes, round trip in ms, connections.
+
+320 bytes and 128 connections over 100 ms would be 131,000/s, more than two cores can send, relay and answer;
+over a second they are 13,000/s, and show that nothing else bends the line.
+"""
 
 
 @click.group()
@@ -31,6 +49,43 @@ def flow_command(count: int, as_json: bool) -> None:
         return
     for row in rows:
         print(_line(row))
+
+
+@main.command("wire", epilog="Example: scripts/bench wire --plot docs/wire.png")
+@click.option(
+    "--count", default=100_000, show_default=True, type=click.IntRange(1000), help="Messages a run."
+)
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Runs of each client.")
+@click.option("--seconds", default=4.0, show_default=True, help="Length of each run far away.")
+@click.option("--only", multiple=True, type=click.Choice(PARTS), help="This part; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw rate over connections to this PNG.")
+def wire_command(
+    count: int, rounds: int, seconds: float, only: tuple[str, ...], as_json: bool, plot: Path | None
+) -> None:
+    """The client alone, beside aioapns and h2load: nginx, Apple's window near and far, counts, micro."""
+    parts = only or PARTS
+    report = Report(machine())
+    with TemporaryDirectory(prefix="momentum-push-bench-") as folder:
+        plan = wire.Plan.of(Path(folder), count, rounds, seconds)
+        if "rates" in parts:
+            report.rates += wire.rates(plan, _say)
+        if "window" in parts:
+            for body, round_trip_ms, connections in WINDOW:
+                report.distance += wire.distance(plan, body, round_trip_ms, connections, _say)
+        if "counts" in parts:
+            report.counts += wire.counts(plan, _say)
+    if "micro" in parts:
+        report.micro = micro()
+    report.load_after = os.getloadavg()
+    if plot is not None:
+        report.plot(plot)
+    print(report.as_json() if as_json else "\n".join(report.lines()))
+
+
+def _say(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
 
 
 def _line(row: Row) -> str:

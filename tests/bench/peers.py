@@ -1,0 +1,143 @@
+"""What `scripts/bench wire` sends to: nginx, nghttpd with Apple's window, and a long way to either.
+
+    with nginx(folder, files, body) as peer:          peer.port, peer.cpu() in seconds
+    with nghttpd(folder, files) as peer:              -w 16 -W 16: windows of 65,535 bytes, as Apple's
+    with relay(peer, round_trip_ms=100) as far:       the same peer, half a round trip away
+
+nginx counts what it discards as a flood: after a thousand bodies of 4,000 bytes that `return 200` did not
+read, any client gets a GOAWAY. So large bodies are read, by `mirror`, for all clients alike; small ones are
+discarded, because nginx takes quadratic time to read hundreds of bodies from one read.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.helpers.daemon import until
+from tests.helpers.http2_servers import running_nghttpd
+from tests.helpers.peer import Pki
+from tests.helpers.servers import free_port, is_listening, needs
+
+__all__ = ["Peer", "nghttpd", "nginx", "relay"]
+
+STOP_S = 10.0
+SMALL = 1000
+"""Bytes of a body up to which nginx may discard it: headers outweigh it in nginx's count."""
+
+CONF = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port} ssl http2;
+    keepalive_requests 100000000;
+    http2_max_concurrent_streams 1000;
+    client_body_buffer_size 16k;
+    ssl_certificate {pem};
+    ssl_certificate_key {pem};
+    location /3/device/ {{ {answer} }}
+    location @ok {{ add_header apns-id $http_apns_id always; return 200; }}
+    location = /copy {{ internal; return 204; }}
+  }}
+}}
+"""
+DISCARD = "add_header apns-id $http_apns_id always; return 200;"
+READ = "mirror /copy; error_page 405 =200 @ok; stub_status;"
+"""`stub_status` refuses POST with 405, after `mirror` has read the body; `return` would come before."""
+
+
+@dataclass
+class Peer:
+    """A running server or relay."""
+
+    name: str
+    port: int
+    pid: int
+
+    def cpu(self) -> float:
+        """Return the seconds of CPU that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def nginx(folder: Path, files: Pki, body: int) -> Iterator[Peer]:
+    """Run nginx for bodies of `body` bytes; it answers 200 with the request's `apns-id`."""
+    program, port = needs("nginx"), free_port()
+    conf = folder / "nginx.conf"
+    answer = DISCARD if body <= SMALL else READ
+    conf.write_text(CONF.format(folder=folder, port=port, pem=files.server, answer=answer))
+    command = [program, "-p", str(folder), "-c", str(conf)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process, _ended(process):
+        until(lambda: is_listening(port), f"nginx on port {port}")
+        yield Peer("nginx", port, process.pid)
+
+
+@contextmanager
+def nghttpd(folder: Path, files: Pki) -> Iterator[Peer]:
+    """Run nghttpd with Apple's windows; it answers 200 without an `apns-id`."""
+    with running_nghttpd(files, folder, "-w16", "-W16", "-m1000") as port:
+        yield Peer("nghttpd", port, _listener(port))
+
+
+@contextmanager
+def relay(peer: Peer, round_trip_ms: float) -> Iterator[Peer]:
+    """Run a relay to `peer`."""
+    command = [sys.executable, "-m", "tests.bench.relay", str(peer.port), str(round_trip_ms)]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
+        _ended(process),
+    ):
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield Peer(f"{peer.name}, {round_trip_ms:g} ms away", port, process.pid)
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _listener(port: int) -> int:
+    """Return the process that listens on a port: the one that holds the socket's inode."""
+    wanted = f":{port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(wanted) and fields[3] == "0A":
+            link = f"socket:[{fields[9]}]"
+            return next(pid for pid in _pids() if _holds(pid, link))
+    raise LookupError(f"nobody listens on port {port}")
+
+
+def _pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _holds(pid: int, link: str) -> bool:
+    try:
+        folder = f"/proc/{pid}/fd"
+        return any(os.readlink(f"{folder}/{number}") == link for number in os.listdir(folder))
+    except OSError:  # gone meanwhile, or not ours to look at
+        return False
