@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from momentum_push.injection.http_answers import RequestRefused
 from momentum_push.injection.http_drafts import Result
 from momentum_push.message import Refusal
-from momentum_push.message.ids import apns_id, format_mid
+from momentum_push.message.names import apns_ids, message_ids
 
 __all__ = ["SLICE", "Ledger", "Pieces", "outcome", "refusals_of", "render", "slices"]
 
@@ -35,20 +35,17 @@ _encode = msgspec.json.Encoder().encode
 
 def render(results: Sequence[Result]) -> bytes:
     """Return results as JSON objects with commas between; message ids and UUIDs need no escaping."""
-    salt, tail = -1, ""
-    rendered: list[str] = []
-    for result in results:
-        if isinstance(result, Refusal):
-            rendered.append(_encode({"error": result.error, "detail": result.detail}).decode())
-            continue
-        sequence = result.sequence
-        if result.part.salt != salt:
-            # All apns-ids of a spool differ in their first 48 bits only (`message.ids`).
-            salt = result.part.salt
-            tail = apns_id(salt, 0)[13:]
-        own = result.own_apns_id or f"{sequence >> 16:08x}-{sequence & 0xFFFF:04x}{tail}"
-        rendered.append(f'{{"id":"{format_mid(sequence)}","apns_id":"{own}"}}')
-    return ",".join(rendered).encode()
+    messages = [result for result in results if not isinstance(result, Refusal)]
+    pairs = zip(message_ids(messages), apns_ids(messages), strict=True)
+    taken = [f'{{"id":"{mid}","apns_id":"{apns_id}"}}' for mid, apns_id in pairs]
+    if len(taken) < len(results):
+        there = iter(taken)
+        taken = [_refusal(result) if isinstance(result, Refusal) else next(there) for result in results]
+    return ",".join(taken).encode()
+
+
+def _refusal(refusal: Refusal) -> str:
+    return _encode({"error": refusal.error, "detail": refusal.detail}).decode()
 
 
 def slices(results: Sequence[Result]) -> Iterator[bytes]:

@@ -12,8 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from momentum_push.loggers import names
-from momentum_push.message import Disposition, Home, Kind, Message, Part, QueueKey
+from momentum_push.message import Disposition, Home, Kind, Message, Part, QueueKey, names
 
 __all__ = [
     "STAGES",

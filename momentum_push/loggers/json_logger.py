@@ -28,12 +28,11 @@ from typing import Any
 import msgspec
 
 from momentum_push.errors import Problem
-from momentum_push.loggers import names
 from momentum_push.loggers.diagnostics import shorten_tokens
 from momentum_push.loggers.file import Sink, Sinks, plain_path
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.loggers.settings import Settings, file_problems, setting
-from momentum_push.message import Disposition, Kind, Message, short_token
+from momentum_push.message import Disposition, Kind, Message, names, short_token
 
 __all__ = ["JsonLogger", "build", "validate"]
 

@@ -1,14 +1,15 @@
 """Message ids and `apns-id`s for a whole list at once, several times faster than one by one.
 
 Same text as `message.ids` makes, which defines both forms; here the hexadecimal digits of all
-messages of a list come out of one call each. Every record carries a message id, and the default
-formats an `apns-id` too, so these two are the larger half of what a record costs.
+messages of a list come out of one call each. Every record and every answer carries a message id, most
+an `apns-id` too, so these two are the larger half of what those cost.
 """
 
 from collections.abc import Sequence
 from struct import pack
 
-from momentum_push.message import Message, ids
+from momentum_push.message import ids
+from momentum_push.message.notification import Message
 
 __all__ = ["apns_ids", "message_ids"]
 

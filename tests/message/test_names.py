@@ -1,9 +1,9 @@
-"""momentum_push/loggers/names.py"""
+"""momentum_push/message/names.py"""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_push.loggers import names
+from momentum_push.message import names
 from tests.helpers.lists import message, part
 
 SEQUENCES = st.lists(st.integers(0, (1 << 48) - 1), min_size=1)
