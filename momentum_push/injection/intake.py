@@ -6,7 +6,7 @@
 
 While one commit is under way, whatever arrives is gathered; the next commit takes it all, and what
 came in small pieces for the same queue and lane becomes one list. Nothing is answered before the
-commit that holds it. A loop turn checks at most SLICE tokens. The reception records are written by
+commit that holds it. A loop turn checks at most SLICE tokens, and lays out one list. The reception records are written by
 whoever committed, not by whoever asked: a client that went away has its record all the same.
 """
 
@@ -144,6 +144,7 @@ class Intake:
         self._queues = queues
         self._meters = meters
         self._clock = clock
+        self._ready: list[MessageList] = []
         self._pending: dict[tuple[QueueKey, int], list[Message]] = {}
         self._waiters: list[_Waiter] = []
         self._waiting = 0
@@ -187,8 +188,8 @@ class Intake:
         results = await self._check_all(origin, drafts)
         messages = [result for result in results if isinstance(result, Message)]
         if messages and not (whole and len(messages) < len(results)):
-            self._number(messages)
-            await self._commit(origin.protocol, messages)
+            lists, rest = await self._lay_out(messages)
+            await self._commit(origin.protocol, messages, lists, rest)
         return results
 
     def _check_open(self) -> None:
@@ -258,14 +259,31 @@ class Intake:
             size=draft.size,
         )
 
-    def _number(self, messages: list[Message]) -> None:
+    async def _lay_out(self, messages: list[Message]) -> tuple[list[MessageList], list[Message]]:
+        """Number messages, and make lists of as many as fill whole ones; the rest may join others'."""
         first = self._store.take_sequences(len(messages))
-        for sequence, message in enumerate(messages, first):
-            message.sequence = sequence
+        now = self._clock.now()
+        lists: list[MessageList] = []
+        rest: list[Message] = []
+        for start in range(0, len(messages), MAX_LIST):
+            if start:
+                await asyncio.sleep(0)
+            run = messages[start : start + MAX_LIST]
+            for sequence, message in enumerate(run, first + start):
+                message.sequence = sequence
+            home = run[0].home
+            if len(run) == MAX_LIST and all([message.home is home for message in run]):  # noqa: C419  faster
+                lists.append(MessageList.gather(home.queue, home.lane, now, run))
+            else:
+                rest += run
+        return lists, rest
 
-    async def _commit(self, protocol: str, messages: list[Message]) -> None:
-        """Wait until the commit that holds `messages` is on disk."""
-        for home, run in groupby(messages, key=attrgetter("home")):
+    async def _commit(
+        self, protocol: str, messages: list[Message], lists: list[MessageList], rest: list[Message]
+    ) -> None:
+        """Wait until the commit that holds `messages` is on disk: `lists` as they are, `rest` with others'."""
+        self._ready += lists
+        for home, run in groupby(rest, key=attrgetter("home")):
             self._pending.setdefault((home.queue, home.lane), []).extend(run)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(protocol, messages, loop.create_future())
@@ -280,10 +298,10 @@ class Intake:
     async def _commit_pending(self) -> None:
         waiters: list[_Waiter] = []
         try:
-            while self._pending:
-                pending, waiters = self._pending, self._waiters
-                self._pending, self._waiters = {}, []
-                await self._commit_lists(_gather(pending, self._clock.now()), waiters)
+            while self._waiters:
+                ready, pending, waiters = self._ready, self._pending, self._waiters
+                self._ready, self._pending, self._waiters = [], {}, []
+                await self._commit_lists(ready + _gather(pending, self._clock.now()), waiters)
         except Exception as error:
             log.error("reception_crashed", error=repr(error), exc_info=True)
         finally:
@@ -309,9 +327,9 @@ class Intake:
 
     def _abandon(self, waiters: Sequence[_Waiter]) -> None:
         """Answer whoever still waits although the committer ends; there is nobody when it ended well."""
-        if self._pending:
-            self._waiting -= sum(len(batch) for batch in self._pending.values())
-            self._pending, self._waiters = {}, []
+        if self._waiters:
+            self._waiting -= _count(self._ready) + sum(len(batch) for batch in self._pending.values())
+            self._ready, self._pending, self._waiters = [], {}, []
         _answer(waiters, SpoolError("spool: the commit was not finished; send again later"))
 
     async def _note(self, waiters: Sequence[_Waiter]) -> None:
