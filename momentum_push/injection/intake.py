@@ -6,8 +6,9 @@
 
 While one commit is under way, whatever arrives is gathered; the next commit takes it all, and what
 came in small pieces for the same queue and lane becomes one list. Nothing is answered before the
-commit that holds it. A loop turn checks at most SLICE tokens, and lays out one list. The reception records are written by
-whoever committed, not by whoever asked: a client that went away has its record all the same.
+commit that holds it. A loop turn checks at most SLICE tokens, and lays out one list. The reception
+records are written by whoever committed, not by whoever asked: a client that went away has its record
+all the same.
 """
 
 from __future__ import annotations
@@ -281,7 +282,7 @@ class Intake:
     async def _commit(
         self, protocol: str, messages: list[Message], lists: list[MessageList], rest: list[Message]
     ) -> None:
-        """Wait until the commit that holds `messages` is on disk: `lists` as they are, `rest` with others'."""
+        """Wait until the commit that holds `messages` is on disk: whole `lists`, and the `rest` of them."""
         self._ready += lists
         for home, run in groupby(rest, key=attrgetter("home")):
             self._pending.setdefault((home.queue, home.lane), []).extend(run)
