@@ -122,6 +122,8 @@ def test_the_tokens_of_two_teams_never_share_a_connection(folder: Path) -> None:
         for entry in site.requests:
             used[entry.connection].add(entry.credential)
         assert {len(keys) for keys in used.values()} == {1}
+        assert len({(entry.topic, entry.credential) for entry in site.requests}) == 2
+        assert len({entry.credential for entry in site.requests}) == 2
         assert len(used) > 2, "and several connections carry one team where one is full"
 
     domains = {
