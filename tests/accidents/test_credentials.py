@@ -41,7 +41,7 @@ def test_a_connection_that_answers_only_500_after_a_token_change_is_replaced(fol
         await trickle(site, HOUR, 30)
         await site.end()
         assert site.kinds["D"] == 120
-        assert site.simulator.ledger.verdicts["InternalServerError"] <= 5
+        assert site.kinds["T"] == 3
         assert len(site.simulator.connections) >= 2
 
     stage(folder, story, WEDGED.replace(", times: 1", ", connection: 1"), "max_outbound_connections = 1")
@@ -65,7 +65,7 @@ def test_a_connection_wedged_by_an_expired_token_is_closed_and_its_messages_go_o
 @accident(10, "jchambers/pushy#568", "jchambers/pushy#783")
 def test_no_token_ever_gets_old_enough_to_expire(folder: Path) -> None:
     async def story(site: Site) -> None:
-        await trickle(site, 6 * HOUR, 100)
+        await trickle(site, 4 * HOUR, 150)
         await site.end()
         assert no_refused_token(site)
         assert site.kinds == {"D": site.put_count}
@@ -92,8 +92,8 @@ def test_a_peer_whose_clock_calls_every_token_expired_is_not_stormed_with_connec
 @accident(11, "jchambers/pushy#811", "jchambers/pushy#850", "jchambers/pushy#931", "jchambers/pushy#946")
 def test_a_token_shared_by_connections_of_any_age_never_changes_twice_in_twenty_minutes(folder: Path) -> None:
     async def story(site: Site) -> None:
-        for _ in range(24):  # a burst opens connections at odd times in the life of a token
-            await trickle(site, 11 * MINUTE, 47)
+        for _ in range(16):  # a burst opens connections at odd times in the life of a token
+            await trickle(site, 11 * MINUTE, 70)
             await site.put(60)
         await site.end()
         assert no_refused_token(site)
