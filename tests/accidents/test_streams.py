@@ -152,7 +152,7 @@ def test_nothing_is_remembered_of_a_request_however_it_ended(folder: Path) -> No
         await site.end()
         assert len(site.simulator.connections) > 2
         assert (site.pool._judge.remembered, site.queues.resident) == (0, 0)
-        assert len(site.pool._shunned) <= len(site.pool.connections)
+        assert list(site.pool._fleet._watches) == site.pool.connections
         wires = [link._wire for link in site.pool.connections]
         gc.collect()
         alive = [each for each in gc.get_objects() if isinstance(each, Wire)]
