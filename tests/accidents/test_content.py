@@ -42,7 +42,7 @@ def test_large_payloads_over_a_long_route_get_the_connections_that_they_need(fol
         seconds = await site.end(60)
         assert site.kinds == {"D": 960}
         assert len(site.simulator.connections) > 4
-        assert seconds < 960 / 160 / 3, "three times what one connection could do"
+        assert seconds < 0.7 * 960 / 160, "what one connection could do"
 
     stage(folder, story, "latency: 0.1\nstreams: {full: 16}", "max_outbound_connections = 8")
 
@@ -50,10 +50,10 @@ def test_large_payloads_over_a_long_route_get_the_connections_that_they_need(fol
 @accident(19, "appleboy/gorush#470")
 def test_many_bad_tokens_do_not_bring_the_others_to_a_halt(folder: Path) -> None:
     async def story(site: Site) -> None:
-        await site.put(400)
-        assert await site.end(60) < 30
-        assert site.kinds["P"] > 100
-        assert site.kinds["D"] + site.kinds["P"] == 400
+        await site.put(240)
+        assert await site.end(60) < 20
+        assert 50 < site.kinds["P"] < 100, "fewer than make the breaker doubt the whole list"
+        assert site.kinds["D"] + site.kinds["P"] == 240
 
     faults = """
     streams: {after_rejection: 1}

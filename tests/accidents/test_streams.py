@@ -80,7 +80,7 @@ def test_bad_tokens_of_one_app_do_not_slow_another_and_late_answers_end_at_their
     other = "com.example.other.apns"
 
     async def story(site: Site) -> None:
-        await site.put(300)
+        await site.put(180)
         await site.put(300, domain=other, topic="com.example.other")
         delivered = site.meters.deliveries
         assert await site.until(lambda: delivered[other, "default"] == 300) < 2
