@@ -46,6 +46,7 @@ def _status(
     active, delayed = queue.sizes(now)
     oldest = queue.oldest()
     in_flight, unsettled = (pool.in_flight, pool.unsettled) if pool is not None else (0, 0)
+    limited = pool.limited if pool is not None else None
     return QueueStatus(
         binding_group=key.binding_group,
         binding=key.binding,
@@ -60,6 +61,8 @@ def _status(
         deliveries=meters.deliveries[labels],
         permfails=permfails[labels],
         transfails=transfails[labels],
+        limited_by=limited.by if limited is not None else "",
+        connections_needed=limited.needs if limited is not None else 0,
     )
 
 

@@ -162,7 +162,8 @@ class Connector:
             target = await self._aim(settings)
             self._aims.append(target)
             conn_id = self._services.new_conn_id()
-            connection = settings.connection(target, conn_id, owner.on_outcomes, owner.on_change)
+            chance = random.random()
+            connection = settings.connection(target, conn_id, owner.on_outcomes, owner.on_change, chance)
             await connection.open()
         except ConnectError as error:
             if target is not None:

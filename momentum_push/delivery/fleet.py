@@ -218,5 +218,5 @@ class Fleet:
         if link.state is not ConnectionState.OPEN or not lags(watch.seconds, others):
             return ""
         self._retired_at = now
-        usual = sorted(others)[len(others) // 2]
+        usual = sorted(others)[(len(others) - 1) // 2]
         return f"answers take {watch.seconds:.1f} s, those of the other connections {usual:.1f} s"

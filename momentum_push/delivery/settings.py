@@ -97,8 +97,9 @@ class PoolSettings:
         conn_id: str,
         on_outcomes: Callable[[Connection, list[Outcome]], None],
         on_change: Callable[[Connection], None],
+        chance: float = 1.0,
     ) -> Connection:
-        """Return a connection to `target`, not yet open."""
+        """Return a connection to `target`, not yet open; `chance`, 0 to 1, staggers its end."""
         return Connection(
             target=target,
             context=self.context,
@@ -108,6 +109,7 @@ class PoolSettings:
             on_outcomes=on_outcomes,
             on_change=on_change,
             conn_id=conn_id,
+            chance=chance,
         )
 
 
@@ -268,6 +270,7 @@ def _connection_options(scope: Scope) -> ConnectionOptions:
         ping_interval_s=float(scope["apn_ping_interval"]),
         max_streams=scope["max_streams_per_connection"],
         max_deliveries=scope["max_deliveries_per_connection"],
+        max_age_s=float(scope["max_outbound_connection_age"]),
     )
 
 

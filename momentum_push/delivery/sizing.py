@@ -88,7 +88,7 @@ def lags(seconds: float, others: Sequence[float]) -> bool:
     """Return whether answers that take `seconds` are much slower than those of the other connections."""
     if seconds <= SLOW_S or not others:
         return False
-    return seconds > SLOW_TIMES * sorted(others)[len(others) // 2]
+    return seconds > SLOW_TIMES * sorted(others)[(len(others) - 1) // 2]
 
 
 class RoundTrip:

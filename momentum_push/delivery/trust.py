@@ -62,6 +62,13 @@ def fix_for(reason: str) -> str:
 _FIX = "check apn_auth_key, apn_key_id and apn_team_id, or tls_certificate and tls_key, of this domain"
 
 _FIXES = {
+    "bad certificate": "Apple cannot read tls_certificate; see whether it belongs to tls_key",
+    "certificate expired": "renew tls_certificate; it has expired, or this machine's clock is wrong",
+    "certificate required": "set tls_certificate and tls_key; the peer takes nobody without",
+    "certificate revoked": "make a new certificate in Apple's developer account and set tls_certificate",
+    "certificate unknown": "tls_certificate is not one of Apple's; see what file it names",
+    "unknown ca": "tls_certificate was not issued by Apple; see what file it names",
+    "unsupported certificate": "tls_certificate is of a kind that Apple does not take; make a new one",
     "BadCertificate": "renew tls_certificate; Apple no longer accepts it",
     "BadCertificateEnvironment": "tls_certificate is for the other environment; change it or routes",
     "BadEnvironmentKeyIdInToken": "apn_auth_key is for the other environment; change it or routes",

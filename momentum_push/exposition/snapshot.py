@@ -26,6 +26,10 @@ class QueueStatus:
     deliveries: int = 0
     permfails: int = 0
     transfails: int = 0
+    limited_by: str = ""
+    """"window" or "streams": max_outbound_connections are open, all full, and something waits; else empty."""
+    connections_needed: int = 0
+    """How many would keep up, where it is limited."""
 
 
 @dataclass(frozen=True, slots=True)

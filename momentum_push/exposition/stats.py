@@ -150,4 +150,12 @@ def _row(queue: QueueStatus) -> dict[str, str | int]:
         "permfails": queue.permfails,
         "transfails": queue.transfails,
         "deliveries": queue.deliveries,
+        **_limit(queue),
     }
+
+
+def _limit(queue: QueueStatus) -> dict[str, str | int]:
+    """Say what holds a queue back that could go faster; nothing where nothing does."""
+    if not queue.limited_by:
+        return {}
+    return {"limited_by": queue.limited_by, "connections_needed": queue.connections_needed}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from momentum_push.delivery import breaker, settle
 from momentum_push.delivery.apns.connection import ConnectionState
+from momentum_push.delivery.apns.failures import ConnectFailed
 from momentum_push.delivery.breaker import DEAD_TOKENS, LEAST_DEAD
 from momentum_push.delivery.pool import TURN
 from momentum_push.delivery.routes import Route
@@ -364,7 +365,108 @@ def test_a_connect_that_crashes_is_an_outage_too() -> None:
     play(scene)
 
 
+def test_an_outage_says_how_far_the_connect_came() -> None:
+    async def scene(world: World) -> None:
+        world.refusal = ConnectFailed("apns.test:443: no TLS connection; see routes", stage=17)
+        await world.put(1)
+        assert [(item.stage, world.queue.hold_reason) for item in world.log.written] == [(17, "outage")]
+
+    play(scene)
+
+
+def test_connections_that_are_lost_before_any_answer_are_made_with_pauses() -> None:
+    """A peer that lets everybody in and hangs up; Fatal1ty/aioapns#28."""
+
+    async def scene(world: World) -> None:
+        await world.put(5)
+        for dials in (1, 2, 3):
+            assert world.dials == dials
+            link = world.connections[-1]
+            link.loss = ConnectFailed("apns.test:443: closed by the peer", stage=9)
+            link.refuse()
+            link.die()
+            await turns()
+            assert (world.dials, world.queue.hold_reason) == (dials, "outage")
+            await world.advance(2.0**dials)
+
+    play(scene)
+
+
+def test_the_retry_of_an_unanswered_request_goes_to_another_address() -> None:
+    """apns.md 8 row 5; jchambers/pushy#773."""
+
+    async def scene(world: World) -> None:
+        await world.put(4)
+        world.connections[0].time_out(1)
+        await world.advance(1)
+        first, second = world.made
+        assert (first.state, first.in_flight) == (ConnectionState.OPEN, 3)
+        assert [m.sequence for m in second.flight] == [1]
+        assert first.remote != second.remote
+
+    play(scene)
+
+
+def test_where_there_can_be_no_other_connection_an_unanswered_request_stops_nothing() -> None:
+    async def scene(world: World) -> None:
+        await world.put(4)
+        world.connections[0].time_out(1)
+        await world.put(2)
+        assert (world.dials, world.pool.in_flight) == (1, 5)
+
+    play(scene, max_connections=1)
+
+
+def test_a_connection_that_lags_is_retired_and_never_all_of_them() -> None:
+    async def scene(world: World) -> None:
+        await world.put(30)
+        for _ in range(4):
+            for link, seconds in zip(world.made[:3], (0.1, 9.0, 9.0), strict=True):
+                link.answer(1, seconds=seconds)
+        await turns()
+        for link in world.made[1:3]:
+            link.answer(1, seconds=9.0)
+        assert [link.state for link in world.made[:3]].count(ConnectionState.DRAINING) == 1
+
+    play(scene, room=10)
+
+
+def test_a_pool_that_windows_limit_says_how_many_connections_it_needs() -> None:
+    async def scene(world: World) -> None:
+        world.rtt = 1.0
+        await world.put(1)
+        world.connections[0].is_window_bound = True
+        world.connections[0].answer()
+        await world.put(700)
+        limited = world.pool.limited
+        assert limited is not None
+        assert (limited.by, limited.needs) == ("window", 1 + 2)  # 690 in a minute, 10 a second each
+        await world.advance(11)
+        assert world.pool.limited is None or world.pool.limited.at > limited.at
+
+    play(scene, room=10, max_connections=1)
+
+
 # --- suspension
+
+
+def test_a_certificate_that_tls_refuses_suspends_and_is_no_outage() -> None:
+    """apns.md 8 row 31: no endless reconnects with an expired certificate."""
+
+    async def scene(world: World) -> None:
+        world.refusal = ConnectFailed("refused", stage=17, reason="certificate expired", is_credential=True)
+        await world.put(3)
+        await turns(100)
+        assert (world.pool.is_suspended, world.dials) == (True, 1)
+        assert world.queue.hold_reason == "certificate expired"
+        (record,) = world.log.written
+        assert (record.stage, record.text) == (17, "451 4.7.1 [internal] certificate expired")
+        for dials in (2, 3, 4):
+            await world.advance(2.0 ** (dials - 2))
+            assert world.dials == dials
+        assert (len(world.log.written), await world.stored()) == (1, 3)
+
+    play(scene)
 
 
 def test_three_accusations_in_a_row_suspend_with_one_record() -> None:

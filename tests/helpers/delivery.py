@@ -192,6 +192,11 @@ class FakeConnection:
         self.state = ConnectionState.DRAINING
         self._tell([Outcome(message, Phase.NOT_PROCESSED, reason=reason) for message in back])
 
+    def time_out(self, count: int) -> None:
+        """Leave the first `count` requests unanswered to their deadline, and stay open."""
+        messages, self.flight = self.flight[:count], self.flight[count:]
+        self._tell([Outcome(message, Phase.UNKNOWN, reason="no answer within 30 s") for message in messages])
+
     def die(self) -> None:
         """Be lost without a goodbye."""
         self._lose(Phase.UNKNOWN, "connection lost: reset")
@@ -225,7 +230,9 @@ class FakeSettings(PoolSettings):
 
     world: Any = None
 
-    def connection(self, target: Target, conn_id: str, on_outcomes: Any, on_change: Any) -> Any:
+    def connection(
+        self, target: Target, conn_id: str, on_outcomes: Any, on_change: Any, chance: float
+    ) -> Any:
         made = FakeConnection(self.world, target, conn_id, self, on_outcomes, on_change)
         self.world.made.append(made)
         return made

@@ -140,6 +140,15 @@ _CONNECT = (
     Option(
         "max_streams_per_connection", Kind.INTEGER, 1000, _CONNECTIONS, help="own limit under Apple's", low=1
     ),
+    Option(
+        "max_outbound_connection_age",
+        Kind.INTEGER,
+        86400,
+        _CONNECTIONS,
+        "seconds",
+        "a connection is replaced at 75 to 100 % of it; 0 = never",
+        low=0,
+    ),
     Option("max_connects_per_minute", Kind.INTEGER, 120, _ALL, help="new connections per pool; 0 = no limit"),
     Option("connect_timeout", Kind.INTEGER, 10, _ALL, "seconds", "TCP, TLS and SETTINGS together", low=1),
     Option("idle_timeout", Kind.INTEGER, 3600, _ALL, "seconds", "idle connections close; 0 = never"),

@@ -40,6 +40,7 @@ from momentum_push.delivery.apns.options import ConnectionOptions, ConnectionSta
 from momentum_push.delivery.apns.provider_token import HeldToken
 from momentum_push.delivery.apns.response import Farewell
 from momentum_push.delivery.apns.wire import Request, Wire, WireOptions
+from momentum_push.delivery.sizing import lifetime
 from momentum_push.message import Outcome
 
 __all__ = ["Authority", "Connection", "ConnectionOptions", "ConnectionState", "Target"]
@@ -85,6 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         on_outcomes: Callable[[Connection, list[Outcome]], None],
         on_change: Callable[[Connection], None],
         conn_id: str,
+        chance: float = 1.0,
     ) -> None:
         self.target, self.options, self.conn_id = target, options, conn_id
         self.close_reason = ""
@@ -118,6 +120,8 @@ class Connection(asyncio.BufferedProtocol):
         self._timer_due = 0.0
         self._is_paused = False
         self._idle_since = clock.monotonic()
+        age = lifetime(options.max_age_s, chance)
+        self._ends_at = self._idle_since + age if age else None
         self._told: tuple[ConnectionState, int] = (ConnectionState.CONNECTING, 0)
 
     # --- what there is to know
@@ -217,11 +221,17 @@ class Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_soon(self.drain, "the clock jumped; a new connection is needed")
             return 0
         self._held = held
+        before = self._wire.in_flight
         taken = self._wire.send(requests, held.value, monotonic)
         self._flush()
+        if self._wire.is_draining and self._wire.in_flight > before:
+            asyncio.get_running_loop().call_soon(self._give_back)
         self._arm()
         self._told = (self.state, self.capacity)
         return taken
+
+    def _give_back(self) -> None:
+        self._settle(self._wire.give_back())
 
     def drain(self, why: str) -> None:
         """Take no more requests; close when the last answer is in."""
@@ -420,7 +430,8 @@ class Connection(asyncio.BufferedProtocol):
     def _arm(self) -> None:
         if self.close_reason or self._heard is not None:
             return
-        moments = (self._wire.next_deadline(), self._liveness.next_check(self._pulse()))
+        ends_at = None if self._wire.is_draining else self._ends_at
+        moments = (self._wire.next_deadline(), self._liveness.next_check(self._pulse()), ends_at)
         due = min((moment for moment in moments if moment is not None), default=None)
         if due is None or (self._timer is not None and self._timer_due <= due):
             return
@@ -433,6 +444,8 @@ class Connection(asyncio.BufferedProtocol):
         self._timer = None
         now = self._clock.monotonic()
         outcomes = self._wire.expire(now)
+        if self._ends_at is not None and now >= self._ends_at:
+            self._wire.drain("max_outbound_connection_age")
         need = self._liveness.need(self._pulse(), now)
         if need is Need.PING:
             self._wire.ping(now)

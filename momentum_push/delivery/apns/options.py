@@ -75,5 +75,7 @@ class ConnectionOptions:
     max_streams: int = 1000
     max_deliveries: int = 0
     """0: no limit."""
+    max_age_s: float = 0.0
+    """It is replaced at 75 to 100 % of this; 0: never."""
     busy_ping_interval_s: float = 10.0
     ping_timeout_s: float = 10.0

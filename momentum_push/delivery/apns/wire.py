@@ -23,6 +23,7 @@ begins with `:status 200` in one byte: nothing else of it is read, for nothing e
     deadline                               UNKNOWN, and RST_STREAM CANCEL frees the peer's slot
     any other reset, connection lost       UNKNOWN
     windows of its stream beyond 2^31-1    UNKNOWN, and RST_STREAM
+    body above INITIAL_WINDOW_SIZE         NOT_PROCESSED, nothing of it is sent; the connection drains
 
 - *When the connection is of no more use*: GOAWAY (answers that are due are waited for), stream ids or
   `max_deliveries` used up, WEAR timeouts, 500s or rounds of refusals in a row (apns.md 6.3, 5.5: wedged;
@@ -105,6 +106,7 @@ class Wire:
         self._link = Link(self._writer.resize)
         self._cutter = FrameCutter()
         self._next_id = 1
+        self._unfit: list[Outcome] = []  # taken, never to be sent: no window of the peer's will hold them
         self._wanted_window = 0  # bytes of the body that did not fit, until it would
         self._typical_body = TYPICAL_BODY
         self._choked_at: float | None = None
@@ -122,8 +124,8 @@ class Wire:
 
     @property
     def in_flight(self) -> int:
-        """Requests that wait for their answer."""
-        return len(self._exchanges)
+        """Requests whose outcome is still to come."""
+        return len(self._exchanges) + len(self._unfit)
 
     @property
     def oldest_sent(self) -> float | None:
@@ -140,7 +142,7 @@ class Wire:
     @property
     def is_done(self) -> bool:
         """Whether the connection may be closed without loss: draining, and nothing is due."""
-        return bool(self.error) or (self.is_draining and not self._exchanges)
+        return bool(self.error) or (self.is_draining and not self._exchanges and not self._unfit)
 
     @property
     def capacity(self) -> int:
@@ -183,7 +185,7 @@ class Wire:
         """Take as many of `requests`, from the front, as streams and windows allow.
 
         Returns:
-            How many were taken; each of them will have exactly one outcome.
+            How many were taken; each of them will have exactly one outcome, some at the next `give_back`.
         """
         link, exchanges, write, pack = self._link, self._exchanges, self._writer.block, FRAME_HEAD.pack
         add = link.out.append
@@ -192,7 +194,10 @@ class Wire:
         for message, topic in islice(requests, max(self._slots(), 0)):
             body = message.payload
             length = len(body)
-            if length > window or length > longest:
+            if length > longest:
+                self._return(message, now)
+                continue
+            if length > window:
                 self._wanted_window = length
                 break
             block, size = write(message, topic, authorization)
@@ -209,7 +214,12 @@ class Wire:
         if taken := (stream_id - first) >> 1:
             self._count(taken, link.window - window)
         self._watch_room(now)
-        return taken
+        return taken + len(self._unfit)
+
+    def give_back(self) -> list[Outcome]:
+        """Return, once, the outcomes of what was taken and cannot be sent here."""
+        outcomes, self._unfit = self._unfit, []
+        return outcomes
 
     def ping(self, now: float) -> None:
         """Queue a PING; its ACK clears `pinged_at`."""
@@ -259,7 +269,7 @@ class Wire:
             is_refused: the peer never let us in, so that nothing of it was processed.
         """
         self.drain(why)
-        outcomes: list[Outcome] = []
+        outcomes = self.give_back()
         self._end_all(Phase.NOT_PROCESSED if is_refused else Phase.UNKNOWN, why, now, outcomes)
         return outcomes
 
@@ -307,6 +317,15 @@ class Wire:
         if self.options.max_deliveries:
             slots = min(slots, self.options.max_deliveries - self.sent)
         return min(slots, (MAX_STREAM_ID - self._next_id) // 2 + 1)
+
+    def _return(self, message: Message, now: float) -> None:
+        """Hand a message back whose body is larger than any stream's window here, and retire the peer.
+
+        To wait for a larger INITIAL_WINDOW_SIZE would hold up everything behind it.
+        """
+        why = f"INITIAL_WINDOW_SIZE {self._link.initial_window} is too small for {len(message.payload)} bytes"
+        self._unfit.append(Outcome(message, Phase.NOT_PROCESSED, reason=why))
+        self.drain(f"the peer's {why}")
 
     def _count(self, taken: int, octets: int) -> None:
         self._next_id += 2 * taken

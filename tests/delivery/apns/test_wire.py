@@ -216,23 +216,49 @@ def test_no_request_begins_before_the_window_holds_its_whole_body() -> None:
     assert wire.capacity == 0
 
 
-def test_a_streams_own_window_counts_as_well() -> None:
+def test_a_body_above_any_streams_window_comes_back_at_once_and_retires_the_peer() -> None:
+    """To wait for more room would hold up everything behind it; what fits still goes out."""
+    wire, peer = joined(Peer(window=100))
+    big, small = messages(1, payload=b"x" * 101), messages(1, first=2, payload=b"x" * 100)
+    assert wire.send(requests(big + small), TOKEN, 0.0) == 2
+    assert (wire.in_flight, wire.is_done) == (2, False)
+    (back,) = wire.give_back()
+    assert (back.message, back.phase) == (big[0], Phase.NOT_PROCESSED)
+    assert back.reason == "INITIAL_WINDOW_SIZE 100 is too small for 101 bytes"
+    assert wire.drain_reason == f"the peer's {back.reason}"
+    assert (wire.give_back(), wire.in_flight, wire.capacity) == ([], 1, 0)
+    join(wire, peer)
+    assert [request.body for request in peer.requests] == [b"x" * 100]
+
+
+def test_what_was_to_come_back_comes_back_when_the_connection_is_lost_first() -> None:
     wire, _ = joined(Peer(window=100))
-    assert wire.send(requests(messages(1, payload=b"x" * 101)), TOKEN, 0.0) == 0
-    assert wire.capacity == 0
-    assert wire.send(requests(messages(1, payload=b"x" * 100)), TOKEN, 0.0) == 1
+    wire.send(requests(messages(1, payload=b"x" * 101)), TOKEN, 0.0)
+    assert [outcome.phase for outcome in wire.connection_lost("lost", 1.0)] == [Phase.NOT_PROCESSED]
+    assert wire.is_done
 
 
 def test_a_peer_that_never_makes_room_loses_the_connection_in_the_end() -> None:
-    wire, _ = joined(Peer(window=10), response_timeout_s=30.0)
-    assert wire.send(requests(messages(1)), TOKEN, 5.0) == 0
+    wire, peer = joined(response_timeout_s=30.0)
+    peer.limit(0)
+    join(wire, peer, now=5.0)
     assert wire.next_deadline() == 35.0
     wire.expire(34.9)
     assert not wire.is_draining
     wire.expire(35.0)
     assert wire.is_done
     assert "no room" in wire.drain_reason
-    assert wire.drain_reason.endswith("of 35 bytes (1000 streams, windows 65535 and 10)")
+    assert wire.drain_reason.endswith("(0 streams, windows 65535 and 65535)")
+
+
+def test_a_trip_is_what_streams_or_half_the_widest_window_hold() -> None:
+    """apns.md 6.2: 65,535 bytes never hold two steps of 32 KiB."""
+    wire, peer = joined()
+    wire.send(requests(messages(1, payload=b"x" * 320)), TOKEN, 0.0)
+    assert (wire.trip, wire.is_window_bound) == (102, True)
+    peer.h2.increment_flow_control_window(10_000_000)
+    join(wire, peer)
+    assert (wire.trip, wire.is_window_bound) == (1000, False)
 
 
 def test_a_limit_of_zero_for_a_while_is_borne() -> None:
