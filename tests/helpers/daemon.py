@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOMAIN", "DaemonProcess", "Record", "conf_for", "running_daemon", "until"]
+__all__ = ["DOMAIN", "DaemonProcess", "Record", "conf_for", "parse_record", "running_daemon", "until"]
 
 DOMAIN = "com.example.news.apns"
 START_S = 30.0
