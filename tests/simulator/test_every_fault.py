@@ -23,6 +23,7 @@ from tests.helpers.rig import Rig, running_rig, slower
 
 COUNT = 200
 AT_ONCE = 12
+DEADLINE_S = 40.0
 
 Script = Callable[[Rig], Awaitable[None]]
 
@@ -281,19 +282,16 @@ async def play(folder: Path, names: list[str]) -> dict[str, BaseException | None
 
 
 async def story(folder: Path, key: Key, case: Case, turnstile: asyncio.Semaphore) -> None:
-    async with (
-        turnstile,
-        running_rig(
-            folder, key, parse_faults("seed: 7\n" + case.faults), listen=case.listen, **case.settings
-        ) as rig,
-    ):
-        await (case.script(rig) if case.script is not None else rig.put(COUNT))
-        await rig.until_settled()
-        await rig.stop()
-        await rig.check()
-        delivered = rig.log.kinds()[Kind.DELIVERED.value]
-        assert delivered == (COUNT if case.delivered is None else case.delivered), rig
-        assert case.struck(rig), f"the fault did not strike: {rig.simulator.ledger.verdicts}"
+    faults = parse_faults("seed: 7\n" + case.faults)
+    async with turnstile, asyncio.timeout(DEADLINE_S):
+        async with running_rig(folder, key, faults, listen=case.listen, **case.settings) as rig:
+            await (case.script(rig) if case.script is not None else rig.put(COUNT))
+            await rig.until_settled()
+            await rig.stop()
+            await rig.check()
+            delivered = rig.log.kinds()[Kind.DELIVERED.value]
+            assert delivered == (COUNT if case.delivered is None else case.delivered), rig
+            assert case.struck(rig), f"the fault did not strike: {rig.simulator.ledger.verdicts}"
 
 
 @pytest.mark.parametrize("name", list(CASES))
