@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,6 +13,7 @@ from tests.bench import wire
 from tests.bench.flow import Row, flow
 from tests.bench.micro import micro
 from tests.bench.report import Report, machine
+from tests.bench.soak import soak, table
 
 __all__ = ["main"]
 
@@ -86,6 +88,26 @@ def wire_command(
 def _say(what: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
+
+
+@main.command("soak", epilog="Example: scripts/bench soak --seconds 60 --seed 7")
+@click.option("--seconds", default=600.0, show_default=True, type=click.FloatRange(5), help="Of injection.")
+@click.option("--rate", default=1500, show_default=True, type=click.IntRange(10), help="Messages a second.")
+@click.option("--seed", default=1, show_default=True, type=int, help="Of all faults.")
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Folder for logs and ledgers.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def soak_command(seconds: float, rate: int, seed: int, keep: Path | None, as_json: bool) -> None:
+    """Random faults from a seed under a steady stream; status 1 when a law is broken."""
+    with TemporaryDirectory(prefix="momentum-push-soak-") as temporary:
+        folder = keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        report = soak(folder, seconds, rate, seed)
+    if as_json:
+        json.dump(asdict(report), sys.stdout)
+    else:
+        print(table(report))
+    if report.breaches:
+        raise SystemExit(1)
 
 
 def _line(row: Row) -> str:

@@ -20,7 +20,7 @@ from tests.helpers.clients import mail, tokens
 from tests.helpers.daemon import DOMAIN, DaemonProcess, conf_for, until
 from tests.helpers.servers import running_nginx
 
-__all__ = ["Row", "flow"]
+__all__ = ["Row", "flow", "replies", "session"]
 
 BATCH = 1000
 CLIENTS = 16
@@ -116,13 +116,13 @@ def _in_parallel(many: list[str], send: Callable[[list[str]], None]) -> int:
 
 def _smtp_fan_out(daemon: DaemonProcess, many: list[str]) -> int:
     content = mail(payload=json.dumps(PAYLOAD)) + b".\r\n"
-    with _session(daemon) as (sock, answers):
+    with session(daemon.smtp_port) as (sock, answers):
         for part in _slices(many):
             rcpts = "".join(f"RCPT TO:<{token}@{DOMAIN}>\r\n" for token in part)
             sock.sendall(f"MAIL FROM:<push@example.net>\r\n{rcpts}DATA\r\n".encode())
-            _replies(answers, len(part) + 2)
+            replies(answers, len(part) + 2)
             sock.sendall(content)
-            _replies(answers, 1)
+            replies(answers, 1)
     return len(many)
 
 
@@ -131,25 +131,25 @@ def _smtp_singles(daemon: DaemonProcess, many: list[str]) -> int:
 
 
 def _send_mails(daemon: DaemonProcess, many: list[str]) -> None:
-    with _session(daemon) as (sock, answers):
+    with session(daemon.smtp_port) as (sock, answers):
         for token in many:
             sock.sendall(f"MAIL FROM:<push@example.net>\r\nRCPT TO:<4711@{DOMAIN}>\r\nDATA\r\n".encode())
-            _replies(answers, 3)
+            replies(answers, 3)
             sock.sendall(mail(token, json.dumps(PAYLOAD)) + b".\r\n")
-            _replies(answers, 1)
+            replies(answers, 1)
 
 
-class _session:
+class session:
     """An SMTP connection that has said EHLO."""
 
-    def __init__(self, daemon: DaemonProcess) -> None:
-        self._sock = socket.create_connection(("127.0.0.1", daemon.smtp_port), timeout=DEADLINE_S)
+    def __init__(self, port: int) -> None:
+        self._sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         self._answers = self._sock.makefile("rb")
 
     def __enter__(self) -> tuple[socket.socket, IO[bytes]]:
-        _replies(self._answers, 1)
+        replies(self._answers, 1)
         self._sock.sendall(b"EHLO bench\r\n")
-        _replies(self._answers, 1)
+        replies(self._answers, 1)
         return self._sock, self._answers
 
     def __exit__(self, *details: object) -> None:
@@ -157,7 +157,7 @@ class _session:
         self._sock.close()
 
 
-def _replies(answers: IO[bytes], count: int) -> None:
+def replies(answers: IO[bytes], count: int) -> None:
     """Read `count` replies, which must be good ones."""
     while count:
         line = answers.readline()

@@ -283,15 +283,18 @@ async def play(folder: Path, names: list[str]) -> dict[str, BaseException | None
 
 async def story(folder: Path, key: Key, case: Case, turnstile: asyncio.Semaphore) -> None:
     faults = parse_faults("seed: 7\n" + case.faults)
-    async with turnstile, asyncio.timeout(DEADLINE_S):
-        async with running_rig(folder, key, faults, listen=case.listen, **case.settings) as rig:
-            await (case.script(rig) if case.script is not None else rig.put(COUNT))
-            await rig.until_settled()
-            await rig.stop()
-            await rig.check()
-            delivered = rig.log.kinds()[Kind.DELIVERED.value]
-            assert delivered == (COUNT if case.delivered is None else case.delivered), rig
-            assert case.struck(rig), f"the fault did not strike: {rig.simulator.ledger.verdicts}"
+    async with (
+        turnstile,
+        asyncio.timeout(DEADLINE_S),
+        running_rig(folder, key, faults, listen=case.listen, **case.settings) as rig,
+    ):
+        await (case.script(rig) if case.script is not None else rig.put(COUNT))
+        await rig.until_settled()
+        await rig.stop()
+        await rig.check()
+        delivered = rig.log.kinds()[Kind.DELIVERED.value]
+        assert delivered == (COUNT if case.delivered is None else case.delivered), rig
+        assert case.struck(rig), f"the fault did not strike: {rig.simulator.ledger.verdicts}"
 
 
 @pytest.mark.parametrize("name", list(CASES))
