@@ -85,6 +85,8 @@ def command(
             raise click.BadParameter(f'"{address}" has no port; write HOST:PORT', param_hint="--listen")
     try:
         faults = load_faults(fault_file) if fault_file is not None else Faults()
+        if faults.names:
+            click.echo("simulate: names are for clients in the same process; they are left out", err=True)
         simulator = Simulator(
             listen,
             cert_dir,

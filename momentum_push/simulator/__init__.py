@@ -10,6 +10,7 @@ cannot agree on an error. Called by tests and by `cli` (`simulate`, `demo`).
                     │                   │      ledger                     what it did
                  schedule               ├► limits, answers, farewell, pacing
               (real or virtual)         └► http2 (h2, hyperframe), shapes, fields (HPACK)
+    names: what a name server says, to a client in the same process
 """
 
 from momentum_push.simulator.certificates import (
@@ -36,6 +37,7 @@ from momentum_push.simulator.faults import (
 )
 from momentum_push.simulator.faults_file import load_faults, parse_faults
 from momentum_push.simulator.ledger import ConnectionEntry, Entry
+from momentum_push.simulator.names import NameAnswer, Names
 from momentum_push.simulator.provider import ProviderKey
 from momentum_push.simulator.request import Policy, Verdict
 from momentum_push.simulator.rules import ORDERS
@@ -57,6 +59,8 @@ __all__ = [
     "LastStream",
     "LimitWalk",
     "Match",
+    "NameAnswer",
+    "Names",
     "Policy",
     "ProviderKey",
     "RealTime",

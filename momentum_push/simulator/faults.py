@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass
 
 from momentum_push.simulator.devices import Device
+from momentum_push.simulator.names import NameAnswer
 
 __all__ = [
     "Abuse",
@@ -295,6 +296,7 @@ class Faults:
         latency: of every answer, besides what a rule adds.
         rate: answers a second on each connection; 0: as fast as it can.
         clock_offset_s: how far Apple's clock is ahead where the age of a provider token is judged.
+        names: what a name server says, to whoever asks `Simulator.names`.
     """
 
     seed: int = 0
@@ -310,3 +312,4 @@ class Faults:
     rate: float = 0.0
     abuse: Abuse = Abuse()
     clock_offset_s: float = 0.0
+    names: tuple[NameAnswer, ...] = ()

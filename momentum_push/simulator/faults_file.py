@@ -33,6 +33,7 @@ from momentum_push.simulator.faults import (
     Window,
 )
 from momentum_push.simulator.manual import MANUAL
+from momentum_push.simulator.names import ERRORS, NameAnswer
 from momentum_push.simulator.yaml_tables import Reader, Table
 
 __all__ = ["MANUAL", "load_faults", "parse_faults"]
@@ -235,6 +236,19 @@ _DEVICE = Table(
     },
     needs=("token", "prefix"),
 )
+_NAME = Table(
+    {
+        "name": _TEXT,
+        "addresses": kind.addresses,
+        "error": kind.word(*ERRORS),
+        "delay": _SECONDS,
+        "after": kind.whole(0),
+        "times": kind.whole(1),
+        "from": _TIME,
+        "until": _TIME,
+    },
+    needs=("addresses", "error"),
+)
 _RULE = Table(
     {"name": _TEXT, "when": kind.word("request", "connect"), "match": _MATCH, "do": _DO}, needs=("do",)
 )
@@ -259,6 +273,7 @@ _TOP = Table(
         "abuse": Table({"connects": kind.whole(1), "refuse": _SECONDS, "bad_tokens": kind.whole(1)}),
         "clock_offset": kind.number(-1e9),
         "devices": [_DEVICE],
+        "names": [_NAME],
         "rules": [_RULE],
     }
 )
@@ -272,6 +287,7 @@ _GOAWAY_NAMES = {
 }
 _ANSWER_NAMES = {"trailers": "has_trailers", "priority": "has_priority"}
 _ABUSE_NAMES = {"refuse": "refuse_s"}
+_NAME_NAMES = {"delay": "delay_s", "from": "from_s", "until": "until_s"}
 
 
 def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -296,6 +312,7 @@ def _faults(values: dict[str, Any], rules: tuple[Rule, ...]) -> Faults:
         rate=values.get("rate", 0.0),
         abuse=Abuse(**_renamed(values.get("abuse", {}), _ABUSE_NAMES)),
         clock_offset_s=values.get("clock_offset", 0.0),
+        names=tuple(NameAnswer(**_renamed(each, _NAME_NAMES)) for each in values.get("names", [])),
     )
 
 

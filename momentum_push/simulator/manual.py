@@ -19,6 +19,9 @@ devices:                             # what is not listed is alive
   - {token: "9f8e…", state: dead, since: 1767600000}        # 410 Unregistered with that time
   - {prefix: "dead", state: expired, since: 1767600000}     # 410 ExpiredToken, all that begin so
   - {prefix: "5a", environment: sandbox, topics: [com.example.news], rate: 2}
+names:                               # see below; only for a client in the same process
+  - {name: localhost, addresses: "127.0.0.1 127.0.0.2", times: 2}
+  - {error: NXDOMAIN, delay: 0.1, after: 2, from: 5, until: 8}
 rules:                               # the first that fits decides
   - name: storm                      # stands in the ledger as "fault"
     when: request                    # or connect
@@ -76,6 +79,11 @@ do only with when: connect:
   refuse_connect: true               RST before the handshake
   handshake_delay: 3                 seconds before the handshake begins
   shut_listener: 5                   RST, and for so many seconds nobody listens there
+
+names: what a name server says, the first row that fits; error: NXDOMAIN, SERVFAIL or TIMEOUT, or addresses,
+also none (""); only after so many look-ups of the name, at most so many times, from and until so many
+seconds after the start. `simulate` is no name server and says that it leaves them out; in one process
+`Simulator.names.look_up` is handed to the client, as the tests do. Everything else here works in both.
 
 Wedges that were seen of Apple:
   - {match: {token_changed: true}, do: {status: 500, wedge: true}}

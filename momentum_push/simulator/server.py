@@ -24,6 +24,7 @@ from momentum_push.simulator.door import Door, Guard
 from momentum_push.simulator.faults import Faults
 from momentum_push.simulator.floor import Clock, Floor
 from momentum_push.simulator.ledger import ConnectionEntry, Entry, Ledger
+from momentum_push.simulator.names import Names
 from momentum_push.simulator.picker import FaultPicker
 from momentum_push.simulator.request import Policy
 from momentum_push.simulator.schedule import RealTime, Scheduler
@@ -40,6 +41,7 @@ class Simulator:
         port: that it listens on, once started; the first one of several.
         ca_path: the CA that a client must trust.
         ledger: everything that came; see there. The properties below are its parts.
+        names: what a name server says; a client in this process may be given `names.look_up`.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Simulator:
             clock=clock or scheduler,
             scheduler=scheduler,
         )
+        self.names = Names(faults.names, scheduler)
         self._doors: list[Door] = []
         self._listen = (listen,) if isinstance(listen, str) else tuple(listen)
 

@@ -5,6 +5,7 @@ keys mean is not here (`faults_file`).
 """
 
 import difflib
+import ipaddress
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ __all__ = [
     "Read",
     "Reader",
     "Table",
+    "addresses",
     "code",
     "digits",
     "flag",
@@ -127,6 +129,13 @@ def digits(value: Any) -> str:
     if not isinstance(value, str) or not value or set(value.lower()) - set("0123456789abcdef"):
         raise Wrong("hexadecimal digits in quotes")
     return value.lower()
+
+
+def addresses(value: Any) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(each)) for each in value.split())
+    except (AttributeError, ValueError) as error:
+        raise Wrong("IP addresses in one text, with blanks between them") from error
 
 
 def one_of(kind: type[Enum]) -> Read:

@@ -197,3 +197,11 @@ def test_the_target_carries_port_and_verify_name() -> None:
         "192.0.2.1",
         "relay.test",
     )
+
+
+def test_a_name_without_addresses_is_said_to_have_none() -> None:
+    async def ask(host: str, port: int) -> list[str]:
+        return []
+
+    with pytest.raises(ConnectError, match=r"push\.apple\.com: name does not resolve \(no addresses\)"):
+        choose(Resolver(ask))

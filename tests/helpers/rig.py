@@ -82,7 +82,7 @@ class Rig:
         self._timer: asyncio.TimerHandle | None = None
         self.queues = QueueManager(self.spool, clock, self._on_due, 0, self._set_alarm)
         fields: dict[str, Any] = {
-            "routes": tuple(Route("localhost", port) for port in simulator.ports),
+            "routes": tuple(Route("localhost", port) for port in dict.fromkeys(simulator.ports)),
             "credential": TokenCredential(ProviderKey(key.path.read_bytes(), key.key_id, key.team_id)),
             "context": context,
             "options": OPTIONS,
@@ -102,6 +102,7 @@ class Rig:
             meters=self.meters,
             clock=clock,
             new_conn_id=lambda: "00/01-00000-00000001",
+            **({"look_up": simulator.names.look_up} if simulator.names else {}),
         )
 
     def __repr__(self) -> str:

@@ -29,6 +29,7 @@ from momentum_push.simulator.faults_file import (
     _DO,
     _GOAWAY,
     _MATCH,
+    _NAME,
     _RULE,
     _SETTINGS,
     _TOP,
@@ -36,6 +37,7 @@ from momentum_push.simulator.faults_file import (
     load_faults,
     parse_faults,
 )
+from momentum_push.simulator.names import NameAnswer
 
 
 def action(do: str, when: str = "request") -> Action:
@@ -71,6 +73,10 @@ def test_the_example_of_the_manual_is_a_fault_file() -> None:
     assert faults.window == Window(65535, 32768)
     assert (faults.latency, faults.rate, faults.clock_offset_s) == (Delay(0.06, 0.5), 2000, 0)
     assert faults.abuse == Abuse(600, 300, 100)
+    assert faults.names == (
+        NameAnswer("localhost", ("127.0.0.1", "127.0.0.2"), times=2),
+        NameAnswer(error="NXDOMAIN", delay_s=0.1, after=2, from_s=5, until_s=8),
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,7 @@ def test_what_can_only_happen_to_connections_needs_no_when(do: str) -> None:
 
 
 def test_every_word_of_the_tables_stands_in_the_manual() -> None:
-    for table in (_TOP, _RULE, _MATCH, _DO, _ANSWER, _GOAWAY, _SETTINGS, _DEVICE):
+    for table in (_TOP, _RULE, _MATCH, _DO, _ANSWER, _GOAWAY, _SETTINGS, _DEVICE, _NAME):
         for key in table.keys:
             assert re.search(rf"\b{key}:", MANUAL), key
 
