@@ -110,10 +110,15 @@ class Delivery:
             self._shared.queues.look(queue)
 
     async def stop(self, deadline_s: float) -> None:
-        """Send nothing more; wait for answers that are due, then until their settlement is on disk."""
+        """Send nothing more; wait for answers that are due, then until their settlement is on disk.
+
+        Both within one deadline; but the disk has LAST_COMMIT_S, also where the answers took all of it.
+        """
         self._is_stopping = True
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + deadline_s
         await asyncio.gather(*(pool.stop(deadline_s) for pool in [*self.pools.values(), *self._retired]))
-        await self.settler.flush(max(deadline_s, LAST_COMMIT_S))
+        await self.settler.flush(max(ends - loop.time(), LAST_COMMIT_S))
 
     def _make(self, queue: Queue) -> Pool | None:
         settings, problems = self._reader.read(queue.key)

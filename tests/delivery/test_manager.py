@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import pytest
 import structlog
 
+from momentum_push.delivery import manager
 from momentum_push.delivery.manager import UNUSABLE, UNUSABLE_HOLD_S, Delivery
 from momentum_push.delivery.settings import PoolSettings
 from momentum_push.errors import Place, Problem
@@ -167,6 +169,24 @@ def test_a_reload_reaches_every_pool() -> None:
         await world.fill(OTHER)
         names = [link.settings.credential.identity for link in world.made]
         assert names[2:] == ["another key"] * 2
+
+    play(scene)
+
+
+def test_the_stop_takes_one_deadline_and_not_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "LAST_COMMIT_S", 0.0)
+
+    async def scene(world: Many) -> None:
+        await world.fill(QUEUE, 3)
+        flush, left = world.settler.flush, list[float]()
+
+        async def noted(deadline_s: float) -> None:
+            left.append(deadline_s)
+            await flush()
+
+        world.settler.flush = noted  # type: ignore[method-assign,assignment]
+        await world.delivery.stop(0.02)
+        assert left == [0.0]
 
     play(scene)
 

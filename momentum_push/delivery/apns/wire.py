@@ -188,7 +188,7 @@ class Wire:
             How many were taken; each of them will have exactly one outcome, some at the next `give_back`.
         """
         link, exchanges, write, pack = self._link, self._exchanges, self._writer.block, FRAME_HEAD.pack
-        add = link.out.append
+        add, unfit = link.out.append, len(self._unfit)
         first = stream_id = self._next_id
         window, longest, step = link.window, link.initial_window, link.max_frame
         for message, topic in islice(requests, max(self._slots(), 0)):
@@ -214,7 +214,7 @@ class Wire:
         if taken := (stream_id - first) >> 1:
             self._count(taken, link.window - window)
         self._watch_room(now)
-        return taken + len(self._unfit)
+        return taken + len(self._unfit) - unfit
 
     def give_back(self) -> list[Outcome]:
         """Return, once, the outcomes of what was taken and cannot be sent here."""

@@ -354,6 +354,31 @@ def test_an_idle_connection_is_kept_by_pings_and_closed_after_idle_timeout(files
     run(story)
 
 
+def test_a_connection_of_its_age_takes_no_more_and_closes_behind_the_last_answer(files: Pki) -> None:
+    async def story() -> None:
+        async with opened(files, silent, max_age_s=0.2, idle_timeout_s=0.0) as (bench, state):
+            bench.send(1)
+            await until_asked(bench, state, 1)
+            await bench.until(lambda: bench.connection.state is ConnectionState.DRAINING)
+            assert (bench.connection.drain_reason, bench.connection.in_flight) == (
+                "max_outbound_connection_age",
+                1,
+            )
+
+    run(story)
+
+
+def test_what_no_window_holds_comes_back_as_soon_as_the_loop_goes_round(files: Pki) -> None:
+    async def story() -> None:
+        async with opened(files, make_peer=lambda: Peer(window=10)) as (bench, _):
+            assert bench.send(1) == 1
+            await bench.until(lambda: bench.connection.state is ConnectionState.CLOSED)
+            assert [item.phase for item in bench.outcomes] == [Phase.NOT_PROCESSED]
+            assert "INITIAL_WINDOW_SIZE 10" in bench.connection.close_reason
+
+    run(story)
+
+
 def test_a_peer_that_talks_rubbish_loses_the_connection(files: Pki) -> None:
     async def story() -> None:
         async with opened(files, silent) as (bench, state):

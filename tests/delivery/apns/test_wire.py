@@ -222,6 +222,7 @@ def test_a_body_above_any_streams_window_comes_back_at_once_and_retires_the_peer
     big, small = messages(1, payload=b"x" * 101), messages(1, first=2, payload=b"x" * 100)
     assert wire.send(requests(big + small), TOKEN, 0.0) == 2
     assert (wire.in_flight, wire.is_done) == (2, False)
+    assert wire.send(requests(messages(1, first=3)), TOKEN, 0.0) == 0
     (back,) = wire.give_back()
     assert (back.message, back.phase) == (big[0], Phase.NOT_PROCESSED)
     assert back.reason == "INITIAL_WINDOW_SIZE 100 is too small for 101 bytes"
