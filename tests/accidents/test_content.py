@@ -50,8 +50,11 @@ def test_large_payloads_over_a_long_route_get_the_connections_that_they_need(fol
 @accident(19, "appleboy/gorush#470")
 def test_many_bad_tokens_do_not_bring_the_others_to_a_halt(folder: Path) -> None:
     async def story(site: Site) -> None:
-        await site.put(240)
-        assert await site.end(60) < 20
+        seconds = 0.0
+        for _ in range(12):  # each batch finds the limits as the last one left them: fallen
+            await site.put(20)
+            seconds += await site.until(lambda: site.ended.total() == site.put_count, 60)
+        assert seconds < 1.7, "one stream at a time would take twice as long as it does"
         assert 50 < site.kinds["P"] < 100, "fewer than make the breaker doubt the whole list"
         assert site.kinds["D"] + site.kinds["P"] == 240
 
