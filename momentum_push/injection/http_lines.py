@@ -3,6 +3,9 @@
 A line is one notification; blank lines are passed over but counted, so that a place in a complaint is
 the line number that an editor shows. A line that is too long is skipped to its end and refused like any
 other broken line: what came before and after it stays good.
+
+What a crash may leave of a stream that was not answered: the first so many lists, each of them whole. A
+list is MAX_LIST lines, fewer where they are long.
 """
 
 from __future__ import annotations

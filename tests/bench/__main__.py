@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from tests.bench import wire
+from tests.bench import crash, wire
 from tests.bench.flow import Row, flow
 from tests.bench.micro import micro
 from tests.bench.report import Report, machine
@@ -110,8 +110,30 @@ def soak_command(seconds: float, rate: int, seed: int, keep: Path | None, as_jso
         raise SystemExit(1)
 
 
+@main.command("crash", epilog="Example: scripts/bench crash --rounds 200 --images 20000")
+@click.option("--rounds", default=50, show_default=True, type=click.IntRange(0), help="Kills under load.")
+@click.option("--images", default=0, show_default=True, type=click.IntRange(0), help="Power cuts.")
+@click.option("--seed", default="1", show_default=True, help="Repeats a run's dice, not its timing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def crash_command(rounds: int, images: int, seed: str, as_json: bool) -> None:
+    """Shoot the daemon, cut the power, and compare with what was promised; status 1 when it was not kept."""
+    found = []
+    if rounds:
+        with TemporaryDirectory(prefix="momentum-push-bench-") as folder:
+            found.append(crash.kill(Path(folder), rounds, seed))
+    if images:
+        found.append(crash.cut_power(images, seed))
+    if as_json:
+        json.dump(found, sys.stdout)
+    else:
+        print("\n\n".join(map(crash.table, found)))
+    if any(each["problems"] for each in found):
+        sys.exit(1)
+
+
 def _line(row: Row) -> str:
     return f"{row.what:48} {row.messages:8,} {row.seconds:8.2f} s {row.messages / row.seconds:10,.0f}/s"
 
 
-main()
+if __name__ == "__main__":  # power cuts are made in processes of their own, which import this
+    main()

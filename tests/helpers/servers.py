@@ -139,6 +139,7 @@ http {{
     http2_max_concurrent_streams 1000;
     ssl_certificate {folder}/apns/server.pem;
     ssl_certificate_key {folder}/apns/server.key;
+    {locations}
     location /3/device/ {{ add_header apns-id $http_apns_id always; return 200; }}
     location / {{ return 404 '{{"reason":"BadPath"}}'; }}
   }}
@@ -147,12 +148,12 @@ http {{
 
 
 @contextlib.contextmanager
-def running_nginx(folder: Path) -> Iterator[Apns]:
-    """Run nginx as an APNs that accepts everything; its access log is the ledger."""
+def running_nginx(folder: Path, locations: str = "") -> Iterator[Apns]:
+    """Run nginx as an APNs that accepts everything, but for `locations`; its access log is the ledger."""
     nginx = needs("nginx")
     apns = _apns(folder, free_port())
     conf = folder / "nginx.conf"
-    conf.write_text(NGINX.format(folder=folder, port=apns.port))
+    conf.write_text(NGINX.format(folder=folder, port=apns.port, locations=locations))
     with subprocess.Popen([nginx, "-p", str(folder), "-c", str(conf)], stderr=subprocess.DEVNULL) as process:
         try:
             until(lambda: is_listening(apns.port), f"nginx on port {apns.port}")

@@ -1,0 +1,20 @@
+"""kill -9 under load, with nginx's access log as the ledger; `kills.py` has the laws."""
+
+from pathlib import Path
+
+from tests.crash.kills import kills
+
+ROUNDS = 5
+
+
+def test_after_kills_under_load_nothing_acknowledged_is_lost_and_every_copy_has_its_reason(
+    tmp_path: Path,
+) -> None:
+    result = kills(tmp_path, ROUNDS, "kills")
+    assert not result.problems, result.problems[:5]
+    assert result.lost == 0
+    assert len(result.rounds) == ROUNDS
+    assert result.acknowledged >= 100 and result.delivered >= 100, (
+        "hardly anything was done between the kills"
+    )
+    assert any(each.waiting for each in result.rounds), "nothing was left at any kill"
