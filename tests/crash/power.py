@@ -39,6 +39,7 @@ from momentum_push.spool import faults, open_sqlite
 from momentum_push.spool import folder as spool_folder
 from momentum_push.spool.database import Database
 from tests.crash.history import Cut, Disk, Entry, read_log
+from tests.crash.workload import SENT, facts_of
 from tests.helpers.servers import needs
 from tests.helpers.spools import everything
 
@@ -48,7 +49,7 @@ HERE = Path(__file__).parent
 RUN_S = 60.0
 
 State = frozenset[tuple[int, int, int]]
-"""(list, attempts, message) of everything that waits."""
+"""(list, attempts, message) of everything that waits, (list, SENT, message) where it may have been sent."""
 
 
 class Recorder:
@@ -140,7 +141,7 @@ class Story:
                 elif what == "done":
                     now = now._replace(least=max(now.least, base + values[0]))
                 elif what == "call":
-                    self.keys.append(self.keys[-1] ^ _key_of_call(*values[1:]))
+                    self.keys.append(self.keys[-1] ^ key_of(_each(values[1])))
                     self.marks.append(entry.mark)
                 elif what == "base":
                     base = len(self.keys)
@@ -149,9 +150,9 @@ class Story:
             self.promises.append(now)
         return self
 
-    def _begin(self, lists: list[Any], before: Promise) -> None:
+    def _begin(self, facts: list[Any], before: Promise) -> None:
         """A run has opened the spool: what it found must have been promised; nothing was cut here."""
-        state = frozenset(_facts(lists))
+        state = frozenset(_each(facts))
         assert key_of(state) in self.keys[before.least : before.most + 1], "a restart changed the spool"
         self.keys.append(key_of(state))
         self.marks.append(["base", state])
@@ -163,29 +164,20 @@ class Story:
             if mark[0] == "base":
                 state = set(mark[1])
                 continue
-            _, _, added, gone = mark
-            left = {(number, sequence) for number, sequences in gone for sequence in sequences}
-            state = {fact for fact in state if (fact[0], fact[2]) not in left} | set(_facts(added))
+            state ^= set(_each(mark[2]))
         return frozenset(state)
 
 
-def _facts(lists: Iterable[Any]) -> Iterator[tuple[int, int, int]]:
-    for number, attempts, sequences in lists:
-        for sequence in sequences:
-            yield number, attempts, sequence
+def _each(facts: Iterable[Any]) -> Iterator[tuple[int, int, int]]:
+    return ((number, what, sequence) for number, what, sequences in facts for sequence in sequences)
 
 
 def key_of(facts: Iterable[tuple[int, int, int]]) -> int:
-    """A number for a set; a list's attempts never change, so a message is known by list and sequence."""
+    """A number for a set: whatever the order, and what changes changes it by its own."""
     key = 0
-    for number, _, sequence in facts:
-        key ^= hash((number, sequence, number ^ sequence << 7))
+    for number, what, sequence in facts:
+        key ^= hash((number, what, sequence, number ^ sequence << 7))
     return key
-
-
-def _key_of_call(added: list[Any], gone: list[Any]) -> int:
-    left = ((number, 0, sequence) for number, sequences in gone for sequence in sequences)
-    return key_of(_facts(added)) ^ key_of(left)
 
 
 class Finding(NamedTuple):
@@ -325,9 +317,7 @@ async def _look(image: Path, story: Story, promise: Promise, name: str) -> tuple
     except SpoolError as error:
         return frozenset(), Finding(name, "broken", str(error))
     wrong += [str(event) for event in events if event["log_level"] in ("error", "critical", "warning")]
-    state = frozenset(
-        (item.home.number, item.home.attempts, each.sequence) for item in lists for each in item.messages
-    )
+    state = frozenset(_each(facts_of(lists)))
     if wrong:
         return state, Finding(name, "broken", "; ".join(wrong))
     finding = _compare(state, story, promise, name)
@@ -378,6 +368,8 @@ def _see(entries: Sequence[Entry], disk: Disk, result: Result) -> None:
             what = "the reserve is taken"
         elif entry.kind == "M":
             what = _MARKS.get(entry.mark[0], "")
+            if entry.mark[0] == "call" and any(kind == SENT for _, kind, _ in entry.mark[2]):
+                what = "marks of what may have been sent"
         if entry.kind == "W":
             sizes[entry.inode] = max(sizes.get(entry.inode, 0), entry.number + len(entry.data))
         elif entry.kind == "T":

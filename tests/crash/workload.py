@@ -2,20 +2,22 @@
 
     python -m tests.crash.workload FOLDER SEED STEPS [--no-fsync]
 
-Each step takes lists in, settles some of what is waiting (some of it into lists to be tried again), or
-rests, so that the writer tidies up. The log is small and the free pages are given back at once, so a few
-hundred steps go through checkpoints, logs that begin anew and shrinking files many times. Marks in the
-recorder's log say what was asked and what was answered:
+Each step takes lists in, notes who may have been sent, settles some of what is waiting (some of it into
+lists to be tried again), or rests, so that the writer tidies up. The log is small and the free pages are
+given back at once, so a few hundred steps go through checkpoints, logs that begin anew and shrinking files
+many times. Marks in the recorder's log say what was asked and what was answered:
 
-    ["base", lists]                             what the spool held when it was opened
+    ["base", facts]                             what the spool held when it was opened
     ["reserves", number]                        message numbers below it are asked for
     ["asks", highest]                           an operation is about to be handed in; `highest` is the
                                                 highest message number that anybody has been given so far
-    ["call", number, added, removed]            what it was: the lists have their numbers now
+    ["call", number, facts]                     what it changed, now that the lists have their numbers:
+                                                facts that become true, or were and are no more
     ["done", number]                            it was acknowledged
 
-Lists are [number, attempts, sequences]; what is removed is [number, sequences]. Calls are marked in the
-order in which the writer gets them, so what is on a disk must be the work of the first so many of them.
+Facts are [list, attempts, sequences] for messages that wait, and [list, SENT, sequences] for those of them
+that may have been sent. Calls are marked in the order in which the writer gets them, so what is on a disk
+must be the work of the first so many of them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,11 @@ from momentum_push.spool.database import Database
 from tests.helpers.lists import NOW, message, part, queue_key
 from tests.helpers.spools import everything
 
-__all__ = ["make_small"]
+__all__ = ["SENT", "facts_of", "make_small"]
+
+SENT = -1
+
+Fact = tuple[int, int, list[int]]
 
 _WAITING = 500
 """Messages that a spool holds in the end, so that it can be read in a millisecond or two."""
@@ -93,7 +99,7 @@ class Workload:
 
     async def run(self, steps: int) -> None:
         self.waiting = await everything(self.spool)
-        say("base", [_facts(item) for item in self.waiting])
+        say("base", facts_of(self.waiting))
         for _ in range(steps):
             await self.step()
         await asyncio.sleep(self.dice.choice([0, 0, 0.002]))
@@ -104,8 +110,10 @@ class Workload:
             total = sum(item.home.remaining for item in self.waiting)
             if self.dice.random() < (0.7 if total < _WAITING else 0.2):
                 await self.take_in()
+            elif self.waiting and self.dice.random() < 0.3:
+                self.mark()
             elif self.waiting:
-                await self.settle()
+                self.settle()
         if self.dice.random() < 0.7 and self.tasks:
             await asyncio.wait(self.tasks)
         if self.dice.random() < 0.05:
@@ -138,9 +146,21 @@ class Workload:
         queue = queue_key(domain=self.dice.choice(["news.apns", "weather.apns"]))
         return MessageList.gather(queue, self.dice.choice([10, 5]), NOW, many, 0)
 
-    async def settle(self) -> None:
+    def mark(self) -> None:
+        """Some are about to be sent, or come back unsent."""
+        changed: list[Fact] = []
+        some = self.dice.sample(self.waiting, min(len(self.waiting), 3))
+        for item in some:
+            turned = [each for each in item.messages if self.dice.random() < 0.5]
+            for each in turned:
+                (item.home.unmark if item.home.is_marked(each.place) else item.home.mark)(each.place)
+            changed.append((item.home.number, SENT, [each.sequence for each in turned]))
+        homes = [item.home for item in some]
+        self.start(lambda: self.spool.mark_sent(homes), [], changed)
+
+    def settle(self) -> None:
         """Answers for a few lists: some messages leave, some go into a list of their own."""
-        gone: list[tuple[int, list[int]]] = []
+        gone: list[Fact] = []
         retries: list[MessageList] = []
         homes = []
         for item in self.dice.sample(self.waiting, min(len(self.waiting), self.dice.choice([1, 3, 8]))):
@@ -148,7 +168,7 @@ class Workload:
             leaving = [each for each in item.messages if share == 1 or self.dice.random() < share]
             if not leaving:
                 continue
-            gone.append((item.home.number, [each.sequence for each in leaving]))
+            gone += facts_of([MessageList(item.home, leaving)])
             for each in leaving:
                 item.home.leave(each.place)
             homes.append(item.home)
@@ -165,13 +185,18 @@ class Workload:
             self.waiting.append(MessageList(item.home, rest))
 
     def start(
-        self, ask: Callable[[], Coroutine[Any, Any, None]], added: list[MessageList], gone: list[Any]
+        self, ask: Callable[[], Coroutine[Any, Any, None]], added: list[MessageList], changed: list[Fact]
     ) -> None:
-        """Hand an operation in, with a mark before it, and note its answer."""
+        """Hand an operation in, with a mark before it, and note its answer.
+
+        Args:
+            added: new lists, which can be worked with after the answer;
+            changed: facts beside them that are true now, or no more.
+        """
         self.calls += 1
         say("asks", self.highest)
         work = ask()
-        say("call", self.calls, [_facts(item) for item in added], gone)
+        say("call", self.calls, [*facts_of(added), *changed])
         task = asyncio.get_running_loop().create_task(self._answer(self.calls, work, added))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -187,8 +212,16 @@ def _again(item: MessageList, leaving: Sequence[Message]) -> MessageList:
     return MessageList.gather(home.queue, home.lane, home.due + 60, list(leaving), home.attempts + 1)
 
 
-def _facts(item: MessageList) -> list[Any]:
-    return [item.home.number, item.home.attempts, [each.sequence for each in item.messages]]
+def facts_of(lists: Iterable[MessageList]) -> list[Fact]:
+    """What is true of the messages in `lists`."""
+    facts: list[Fact] = []
+    for item in lists:
+        home, messages = item.home, item.messages
+        facts.append((home.number, home.attempts, [each.sequence for each in messages]))
+        sent = [each.sequence for each in messages if home.is_marked(each.place)]
+        if sent:
+            facts.append((home.number, SENT, sent))
+    return facts
 
 
 async def _main(path: Path, seed: str, steps: int, force_fsync: bool) -> None:
