@@ -19,16 +19,16 @@ _ROUNDS_A_STORY = 50
 _IMAGES_A_STORY = 2000
 
 
-def kill(folder: Path, rounds: int, seed: str) -> dict[str, Any]:
+def kill(folder: Path, rounds: int, seed: str, is_drop: bool = False) -> dict[str, Any]:
     """Shoot the daemon `rounds` times and say what came of it."""
     started = time.monotonic()
-    sums = dict.fromkeys(("offered", "acknowledged", "delivered", "copies", "lost"), 0)
+    sums = dict.fromkeys(("offered", "acknowledged", "delivered", "given_up", "copies", "lost"), 0)
     shots: list[Round] = []
     problems: list[str] = []
     while len(shots) < rounds:
         story = folder / str(len(shots))
         story.mkdir()
-        result = kills(story, min(_ROUNDS_A_STORY, rounds - len(shots)), f"{seed} {len(shots)}")
+        result = kills(story, min(_ROUNDS_A_STORY, rounds - len(shots)), f"{seed} {len(shots)}", is_drop)
         problems += [f"seed {seed!r}, {story.name} + {problem}" for problem in result.problems]
         shots += result.rounds
         for name in sums:

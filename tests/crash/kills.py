@@ -14,6 +14,9 @@ After each shot every message that anybody has offered is in one place:
 And what will be sent again is bounded: messages without a record were in flight, and a connection has only
 so many streams; those with a record whose removal did not commit are the newest records of that run, with
 none between them that was removed, because removals commit in the order of their records.
+
+With `apn_unknown_outcome = "drop"` no message is sent twice, whatever the shot interrupted. What was about
+to be sent is given up instead: it has a P record, and APNs may never have heard of it.
 """
 
 from __future__ import annotations
@@ -73,6 +76,8 @@ class Result:
     offered: int = 0
     acknowledged: int = 0
     delivered: int = 0
+    given_up: int = 0
+    """P records of devices that are not dead; only with "drop"."""
     copies: int = 0
     """Requests beyond the first for a message, counted in the ledger."""
     lost: int = 0
@@ -116,10 +121,10 @@ class Tail:
 class Books:
     """What is known of every message, and the laws."""
 
-    def __init__(self, folder: Path, apns: Apns) -> None:
+    def __init__(self, folder: Path, apns: Apns, is_drop: bool) -> None:
         self.crowd = Crowd()
         self.result = Result()
-        self._folder = folder
+        self._is_drop = is_drop
         self._ledger = Tail(apns.ledger)
         self._records = Tail(folder / "apnlog.ec")
         self._requests = Counts()
@@ -139,7 +144,8 @@ class Books:
         in_flight = waiting & set(sent) - fresh
         if len(in_flight) > STREAMS:
             self._say(f"{len(in_flight)} messages were in flight on {STREAMS} streams")
-        self._allowed.update((number, self._requests[number]) for number in in_flight | fresh)
+        if not self._is_drop:
+            self._allowed.update((number, self._requests[number]) for number in in_flight | fresh)
         units = self.crowd.units[self._said :]
         self._said = len(self.crowd.units)
         self._open += units
@@ -180,7 +186,9 @@ class Books:
         number = number_of(token)
         is_first = self._recorded.add(number) == 1
         self.result.delivered += kind == "D" and is_first
-        if (kind == "P") != is_dead(number):
+        if self._is_drop and kind == "P" and not is_dead(number):
+            self.result.given_up += is_first
+        elif (kind == "P") != is_dead(number):
             self._say(f"message {number} has a record of kind {kind}")
         return number
 
@@ -204,7 +212,8 @@ class Books:
                     f"{unit.kind}: {arrived} of {unit.count} messages arrived, in lists of {unit.grain}"
                 )
             for number, is_here in zip(unit.numbers, here, strict=True):
-                if is_here and number not in waiting and not self._requests[number]:
+                is_gone = is_here and number not in waiting
+                if is_gone and not self._requests[number] and not self._is_drop:
                     self._say(f"message {number} has left the spool, and was never sent")
                 elif not is_here and self._requests[number]:
                     self._say(f"message {number} was sent, and is neither recorded nor in the spool")
@@ -230,12 +239,17 @@ class Books:
             self.result.problems.append(f"round {len(self.result.rounds)}: {problem}")
 
 
-def kills(folder: Path, rounds: int, seed: str) -> Result:
-    """Shoot the daemon `rounds` times, the next one starting on what is left; then let everything out."""
+def kills(folder: Path, rounds: int, seed: str, is_drop: bool = False) -> Result:
+    """Shoot the daemon `rounds` times, the next one starting on what is left; then let everything out.
+
+    Args:
+        is_drop: `apn_unknown_outcome = "drop"`: given up rather than sent twice.
+    """
     dice = random.Random(seed)
     with running_nginx(folder, locations=_DEAD) as apns:
-        books = Books(folder, apns)
-        conf = conf_for(folder, apns.port, apns.credential, options=_LIMITS)
+        books = Books(folder, apns, is_drop)
+        options = f'{_LIMITS}\n  apn_unknown_outcome = "{"drop" if is_drop else "retry"}"'
+        conf = conf_for(folder, apns.port, apns.credential, options=options)
         conf = conf.replace('apn_logger "apn1" {', f'apn_logger "apn1" {{ {_FORMATS} heartbeat = 0')
         for _ in range(rounds):
             started = _shoot(DaemonProcess(folder, conf), books.crowd, dice)
@@ -256,7 +270,7 @@ def _shoot(daemon: DaemonProcess, crowd: Crowd, dice: random.Random) -> bool:
         daemon.kill()
         return False
     daemon.event("started")
-    answers, is_at_once = dice.choice([1, 5, 20, 80]), dice.random() < 0.5
+    answers, is_at_once = dice.choice([1, 5, 20, 50]), dice.random() < 0.5
     with crowd.pushing(daemon, answers, daemon.process.kill if is_at_once else None) as reached:
         assert reached.wait(_DRAIN_S), f"waited for {answers} answers\n{daemon.stderr[-2000:]}"
         time.sleep(0 if is_at_once else dice.uniform(0, 0.2))
