@@ -25,7 +25,6 @@ _UNSERVED = {
     "default_binding": "messages without a binding are delivered by the default one",
     "exclude_vctx_conn": "all context variables are spooled",
     "exclude_vctx_mess": "all context variables are spooled",
-    "max_resident_bytes": "memory is bounded by max_resident_messages",
     "scope_max_outbound_connections": "use max_outbound_connections",
     "server_max_outbound_connections": "use max_outbound_connections",
     "receivers": "the doors run inside the core; set it to 0",

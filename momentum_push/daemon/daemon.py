@@ -191,7 +191,8 @@ class Daemon:
         self.config = config
         reader = self._reader(config)
         self.intake.routing = Routing(config, reader.rules)
-        self.queues.set_max_resident(config.glob["max_resident_messages"])
+        glob = config.glob
+        self.queues.set_max_resident(glob["max_resident_messages"], glob["max_resident_bytes"])
         self.delivery.configure(reader, reasons)
         log.info("reloaded", configuration=str(config.path))
 
@@ -222,6 +223,7 @@ class Daemon:
         return Snapshot(
             queues=statuses,
             spool_bytes=self.spool.bytes_used,
+            resident_bytes=self.queues.resident_bytes,
             uptime_s=self.clock.monotonic() - self._started_at,
             is_ready=self.is_ready()[0],
             is_writable=self.spool.is_writable and self.records.is_writable,
@@ -266,7 +268,12 @@ class Daemon:
         config = self.config
         reader = self._reader(config)
         self.queues = QueueManager(
-            self.spool, self.clock, self._on_due, config.glob["max_resident_messages"], self._set_alarm
+            self.spool,
+            self.clock,
+            self._on_due,
+            config.glob["max_resident_messages"],
+            self._set_alarm,
+            config.glob["max_resident_bytes"],
         )
         self.delivery = Delivery(
             reader=reader,

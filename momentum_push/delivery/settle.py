@@ -160,12 +160,13 @@ class Settler:
     def _release(self, key: QueueKey, verdict: Verdict) -> None:
         self._count(key, verdict.dispositions)
         left = verdict.left
+        weight = sum([message.home.weight for message in left])
         homes = _leave(left)
         retries = _new_lists(verdict)
         emptied = [home for home in homes if not home.remaining]
         work = self._spool.settle(homes, retries)
         self._queues.expect(retries)
-        self._queues.left(len(left))
+        self._queues.left(len(left), weight)
         task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

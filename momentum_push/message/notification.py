@@ -21,10 +21,23 @@ import msgspec
 
 from momentum_push.message import ids
 
-__all__ = ["LANES", "MAX_LIST", "Home", "Message", "MessageList", "Part", "QueueKey", "short_token"]
+__all__ = [
+    "LANES",
+    "MAX_LIST",
+    "OVERHEAD",
+    "Home",
+    "Message",
+    "MessageList",
+    "Part",
+    "QueueKey",
+    "short_token",
+]
 
 MAX_LIST = 1000
 """Most messages of one list: a row of at most a few hundred kilobytes, one bounded loop turn."""
+
+OVERHEAD = 400
+"""Bytes of memory that a message takes beside its payload: itself, token, numbers (measured; design.md 1)."""
 
 LANES = (10, 5, 1)
 """Apple's priorities are our lanes, first one first."""
@@ -82,6 +95,9 @@ class Home(msgspec.Struct, gc=False, eq=False):
     sent: bytearray | None = None
     """A bitmap as `progress`: who may have been sent, noted on disk before it was (`apn_unknown_outcome =
     "drop"`); None or no bytes: nobody."""
+
+    weight: int = 0
+    """Bytes of memory that each of its messages takes, about; 0: it is not counted."""
 
     def leave(self, place: int) -> bool:
         """Note that the message at `place` left the list; False when it had left before."""
@@ -157,6 +173,12 @@ class MessageList(msgspec.Struct, gc=False, eq=False):
 
     home: Home
     messages: list[Message]
+
+    def weigh(self) -> int:
+        """Set and return `home.weight`: what messages share is divided among them."""
+        payloads = {id(message.payload): len(message.payload) for message in self.messages}
+        self.home.weight = OVERHEAD + sum(payloads.values()) // max(1, len(self.messages))
+        return self.home.weight
 
     @classmethod
     def gather(

@@ -6,9 +6,10 @@
                           ▼             │                  │
                         stored ──► spool.page ──────── heap of (time, queue)
 
-The spool holds every list; memory holds those at the front. `max_resident_messages` bounds memory
-(momentum.md 6.2): above it a new list is left to the spool, and delayed lists that memory held are
-forgotten there. Each lane may always keep one page, so that a full house never stops a small queue.
+The spool holds every list; memory holds those at the front. `max_resident_messages` and
+`max_resident_bytes` bound memory (momentum.md 6.2): above them a new list is left to the spool, and
+delayed lists that memory held are forgotten there. A lane with nothing to send may always take a list,
+so that a full house never stops a small queue.
 
 Due times are wall time, for they outlive the process. Holds do not: when the wall clock jumps they move
 with it, so that a pause of a second stays one.
@@ -70,6 +71,7 @@ class QueueManager:
         pages: the spool.
         on_due: called with a queue that has something to deliver.
         max_resident: `max_resident_messages`; 0: no limit.
+        max_bytes: `max_resident_bytes`; 0: no limit.
         alarm: called with the time (epoch seconds) at which `wake` should be called, when it changes.
     """
 
@@ -80,11 +82,12 @@ class QueueManager:
         on_due: Callable[[Queue], None],
         max_resident: int = 32768,
         alarm: Callable[[float], None] = lambda when: None,
+        max_bytes: int = 0,
     ) -> None:
         self._pages = pages
         self._clock = clock
         self._on_due = on_due
-        self._max_resident = max_resident
+        self._max_resident, self._max_bytes = max_resident, max_bytes
         self._alarm = alarm
         self._queues: dict[QueueKey, Queue] = {}
         self._wakes: list[tuple[float, QueueKey]] = []
@@ -95,6 +98,8 @@ class QueueManager:
         self._is_closed = False
         self.resident = 0
         """Messages in memory, those on their way to Apple included."""
+        self.resident_bytes = 0
+        """What they take, about."""
 
     def __repr__(self) -> str:
         return f"<QueueManager {len(self._queues)} queues, {self.resident} resident>"
@@ -110,9 +115,9 @@ class QueueManager:
             queue = self._queues[key] = Queue(key)
         return queue
 
-    def set_max_resident(self, messages: int) -> None:
-        """Change `max_resident_messages`; 0 means no limit."""
-        self._max_resident = messages
+    def set_max_resident(self, messages: int, max_bytes: int = 0) -> None:
+        """Change `max_resident_messages` and `max_resident_bytes`; 0 means no limit."""
+        self._max_resident, self._max_bytes = messages, max_bytes
 
     def recall(self, stored: Iterable[StoredQueue]) -> None:
         """Learn at start what the spool holds; the lists themselves are paged in as there is room."""
@@ -145,9 +150,10 @@ class QueueManager:
         for queue in touched.values():
             self.look(queue)
 
-    def left(self, messages: int) -> None:
-        """Note what left memory: delivered, failed, or on its way to a new list."""
+    def left(self, messages: int, weight: int = 0) -> None:
+        """Note what left memory: delivered, failed, or on its way to a new list; `weight` is its bytes."""
         self.resident -= messages
+        self.resident_bytes -= weight
         if self._starved:
             starved, self._starved = self._starved, set()
             for key in starved:
@@ -228,15 +234,16 @@ class QueueManager:
         if not self._has_room(lane):
             self._starved.add(queue.key)
             return
+        size = MAX_LIST if self._is_full() else PAGE
         cursor = lane.books.begin_page()
-        task = asyncio.get_running_loop().create_task(self._swap_in(queue, number, cursor))
+        task = asyncio.get_running_loop().create_task(self._swap_in(queue, number, cursor, size))
         self._paging.add(task)
         task.add_done_callback(self._paging.discard)
 
-    async def _swap_in(self, queue: Queue, number: int, cursor: tuple[float, int]) -> None:
+    async def _swap_in(self, queue: Queue, number: int, cursor: tuple[float, int], size: int) -> None:
         lane = queue.lanes[number]
         try:
-            batches = await self._pages.page(queue.key, number, cursor, PAGE)
+            batches = await self._pages.page(queue.key, number, cursor, size)
         except SpoolError as error:
             lane.books.abandon_page()
             log.error("swap_in_failed", domain=queue.key.domain, binding=queue.key.binding, error=str(error))
@@ -255,6 +262,7 @@ class QueueManager:
         if lane.books.comes_first(batch) and not self._has_room(lane):
             for delayed in lane.drop_delayed():
                 self.resident -= len(delayed.messages)
+                self.resident_bytes -= len(delayed.messages) * delayed.home.weight
                 lane.books.store(delayed)
         if lane.books.comes_first(batch) and self._has_room(lane):
             self._hold(lane, batch, now)
@@ -263,6 +271,7 @@ class QueueManager:
 
     def _hold(self, lane: Lane, batch: MessageList, now: float) -> None:
         self.resident += len(batch.messages)
+        self.resident_bytes += len(batch.messages) * batch.weigh()
         lane.books.hold(batch.home.number)
         lane.add(batch, now)
 
@@ -270,4 +279,9 @@ class QueueManager:
         return self.get(home.queue).lanes[home.lane].books
 
     def _has_room(self, lane: Lane) -> bool:
-        return not self._max_resident or self.resident < self._max_resident or lane.resident < PAGE // 2
+        return not self._is_full() or not lane.active
+
+    def _is_full(self) -> bool:
+        if self._max_resident and self.resident >= self._max_resident:
+            return True
+        return bool(self._max_bytes) and self.resident_bytes >= self._max_bytes

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from momentum_push.clock import ManualClock
 from momentum_push.errors import SpoolError
 from momentum_push.message import Home, MessageList, QueueKey
+from momentum_push.message.notification import OVERHEAD
 from momentum_push.queues import PAGE, Queue, QueueManager
-from tests.helpers.lists import NOW, QUEUE, message_list
+from tests.helpers.lists import NOW, PAYLOAD, QUEUE, message, message_list
 
 COUNT = 1000
 
@@ -44,11 +45,13 @@ class Shelf:
 class World:
     """A manager, a shelf, and a consumer that takes what is due."""
 
-    def __init__(self, max_resident: int) -> None:
+    def __init__(self, max_resident: int, max_bytes: int = 0) -> None:
         self.shelf = Shelf()
         self.clock = ManualClock(NOW)
         self.due: list[Queue] = []
-        self.manager = QueueManager(self.shelf, self.clock, self.due.append, max_resident)
+        self.manager = QueueManager(
+            self.shelf, self.clock, self.due.append, max_resident, max_bytes=max_bytes
+        )
         self.taken: list[int] = []
         self._numbers: Iterator[int] = iter(range(1, 10**9))
         self._next = 1
@@ -72,13 +75,13 @@ class World:
         queue = self.manager.get(QUEUE)
         messages = queue.take(most, self.clock.now())
         emptied: list[Home] = []
-        for message in messages:
-            assert message.home.leave(message.place), "taken twice"
-            self.taken.append(message.sequence)
-            if not message.home.remaining:
-                del self.shelf.lists[message.home.number]
-                emptied.append(message.home)
-        self.manager.left(len(messages))
+        for one in messages:
+            assert one.home.leave(one.place), "taken twice"
+            self.taken.append(one.sequence)
+            if not one.home.remaining:
+                del self.shelf.lists[one.home.number]
+                emptied.append(one.home)
+        self.manager.left(len(messages), sum(one.home.weight for one in messages))
         self.manager.off_disk(emptied)
         self.manager.refill(queue)
         return len(messages)
@@ -120,6 +123,27 @@ def test_beyond_the_limit_lists_stay_in_the_spool_and_come_back_in_order() -> No
         assert (world.manager.resident, world.manager.get(QUEUE).stored) == (0, 0)
 
     asyncio.run(scenario())
+
+
+def test_beyond_the_limit_of_bytes_lists_stay_in_the_spool_too() -> None:
+    async def scenario() -> None:
+        world = World(0, max_bytes=3 * COUNT * OVERHEAD)
+        for _ in range(50):
+            world.put()
+        assert 0 < world.manager.resident_bytes <= 4 * COUNT * (OVERHEAD + len(PAYLOAD))
+        assert world.manager.get(QUEUE).sizes(NOW) == (50 * COUNT, 0)
+        await world.drain()
+        assert world.taken == list(range(1, 50 * COUNT + 1))
+        assert (world.manager.resident, world.manager.resident_bytes) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_what_messages_share_is_weighed_once() -> None:
+    shared = message_list(4, payload=bytes(4000))
+    assert shared.weigh() == OVERHEAD + 1000
+    own = message_list(of=[message(number, payload=bytes(3990 + number)) for number in range(1, 5)])
+    assert own.weigh() == OVERHEAD + 3992
 
 
 def test_a_full_house_lets_a_small_queue_keep_a_page() -> None:
@@ -277,6 +301,7 @@ def test_after_close_nothing_is_paged_and_no_alarm_is_set() -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 4000),
+    st.integers(0, 2_000_000),
     st.lists(
         st.one_of(
             st.tuples(
@@ -289,10 +314,10 @@ def test_after_close_nothing_is_paged_and_no_alarm_is_set() -> None:
     ),
 )
 def test_whatever_the_order_of_events_everything_is_delivered_once(
-    limit: int, steps: list[tuple[str, float, int]]
+    limit: int, max_bytes: int, steps: list[tuple[str, float, int]]
 ) -> None:
     async def scenario() -> None:
-        world, put = World(max_resident=limit), 0
+        world, put = World(limit, max_bytes), 0
         for step, seconds, count in steps:
             if step == "put":
                 world.put(seconds, count)
@@ -305,6 +330,6 @@ def test_whatever_the_order_of_events_everything_is_delivered_once(
                 world.manager.wake(world.clock.now())
         await world.drain()
         assert sorted(world.taken) == list(range(1, put + 1))
-        assert world.manager.resident == 0
+        assert (world.manager.resident, world.manager.resident_bytes) == (0, 0)
 
     asyncio.run(scenario())

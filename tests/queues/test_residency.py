@@ -116,6 +116,7 @@ class World:
         queue = self.manager.get(QUEUE)
         taken = queue.take(most, self.clock.now())
         failed = [m for m in taken if retry_every and m.sequence % retry_every == 0 and not m.home.attempts]
+        weights = [message.home.weight for message in taken]
         marks, homes = [], {}
         for message in taken:
             assert message.home.leave(message.place)
@@ -124,7 +125,7 @@ class World:
         self.delivered += [m.sequence for m in taken if m not in failed]
         emptied = [home for home in homes.values() if not home.remaining]
         retries = self._retries(failed, delay)
-        self.manager.left(len(taken))
+        self.manager.left(len(taken), sum(weights))
         if taken:
             self.unsettled.append((emptied, marks, retries))
         self.manager.refill(queue)
@@ -178,7 +179,7 @@ class World:
 
     def check(self) -> None:
         assert sorted(self.delivered) == list(range(1, self.sequences + 1))
-        assert (self.disk.rows, self.manager.resident) == ({}, 0)
+        assert (self.disk.rows, self.manager.resident, self.manager.resident_bytes) == ({}, 0, 0)
         assert self.manager.get(QUEUE).sizes(self.clock.now()) == (0, 0)
 
 
