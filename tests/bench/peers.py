@@ -4,9 +4,9 @@
     with nghttpd(folder, files) as peer:              -w 16 -W 16: windows of 65,535 bytes, as Apple's
     with relay(peer, round_trip_ms=100) as far:       the same peer, half a round trip away
 
-nginx counts what it discards as a flood: after a thousand bodies of 4,000 bytes that `return 200` did not
+nginx counts what it discards as a flood: after thousands of bodies of 4,000 bytes that `return 200` did not
 read, any client gets a GOAWAY. So large bodies are read, by `mirror`, for all clients alike; small ones are
-discarded, because nginx takes quadratic time to read hundreds of bodies from one read.
+discarded, because what reading a body costs nginx grows with the number that the connection has seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.helpers.http2_servers import running_nghttpd
 from tests.helpers.peer import Pki
 from tests.helpers.servers import free_port, is_listening, needs
 
-__all__ = ["Peer", "nghttpd", "nginx", "relay"]
+__all__ = ["SMALL", "Peer", "nghttpd", "nginx", "relay"]
 
 STOP_S = 10.0
 SMALL = 1000
