@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.helpers.daemon import until
-from tests.helpers.http2_servers import running_nghttpd
+from tests.helpers.lists import token_of
 from tests.helpers.peer import Pki
 from tests.helpers.servers import free_port, is_listening, needs
 
-__all__ = ["SMALL", "Peer", "nghttpd", "nginx", "relay"]
+__all__ = ["SMALL", "TOKENS", "Peer", "nghttpd", "nginx", "relay"]
 
 STOP_S = 10.0
+TOKENS = 8192
+"""Different device tokens that clients send to."""
 SMALL = 1000
 """Bytes of a body up to which nginx may discard it: headers outweigh it in nginx's count."""
 
@@ -90,9 +92,17 @@ def nginx(folder: Path, files: Pki, body: int) -> Iterator[Peer]:
 
 @contextmanager
 def nghttpd(folder: Path, files: Pki) -> Iterator[Peer]:
-    """Run nghttpd with Apple's windows; it answers 200 without an `apns-id`."""
-    with running_nghttpd(files, folder, "-w16", "-W16", "-m1000") as port:
-        yield Peer("nghttpd", port, _listener(port))
+    """Run nghttpd with Apple's windows; it answers 200, by an empty file for each token."""
+    program, port = needs("nghttpd", "nghttp2-server"), free_port()
+    devices = folder / "3" / "device"
+    devices.mkdir(parents=True)
+    for number in range(TOKENS + 1):
+        (devices / token_of(number)).touch()
+    command = [program, "-a", "127.0.0.1", "-d", str(folder), "-w16", "-W16", "-m1000"]
+    command += [str(port), str(files.server), str(files.server)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process, _ended(process):
+        until(lambda: is_listening(port), f"nghttpd on port {port}")
+        yield Peer("nghttpd", port, process.pid)
 
 
 @contextmanager
@@ -118,26 +128,3 @@ def _ended(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> Iterator
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _listener(port: int) -> int:
-    """Return the process that listens on a port: the one that holds the socket's inode."""
-    wanted = f":{port:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(wanted) and fields[3] == "0A":
-            link = f"socket:[{fields[9]}]"
-            return next(pid for pid in _pids() if _holds(pid, link))
-    raise LookupError(f"nobody listens on port {port}")
-
-
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _holds(pid: int, link: str) -> bool:
-    try:
-        folder = f"/proc/{pid}/fd"
-        return any(os.readlink(f"{folder}/{number}") == link for number in os.listdir(folder))
-    except OSError:  # gone meanwhile, or not ours to look at
-        return False

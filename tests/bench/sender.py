@@ -27,14 +27,13 @@ from momentum_push.clock import SystemClock
 from momentum_push.delivery.apns import Connection, ConnectionOptions, ProviderKey, Target, TokenCredential
 from momentum_push.delivery.turns import BUDGET as TURN
 from momentum_push.message import Message, Outcome
+from tests.bench.peers import TOKENS
 from tests.helpers.lists import messages, part
 
 __all__ = ["TOPIC", "Order", "Sent", "payload"]
 
 TOPIC = "com.example.ferry.cancellations"
 KEY_ID, TEAM = "ABC123DEFG", "DEF123GHIJ"
-RING = 8192
-"""Different messages; they are sent again and again."""
 DEADLINE_S = 300.0
 
 
@@ -130,7 +129,7 @@ class Ours:
 
     def __init__(self, meter: Meter) -> None:
         self._meter, self._place = meter, 0
-        self._ring = messages(RING, shared=part(topic=TOPIC), payload=payload(meter.order.body))
+        self._ring = messages(TOKENS, shared=part(topic=TOPIC), payload=payload(meter.order.body))
 
     async def send(self) -> Sent:
         order = self._meter.order
@@ -183,7 +182,7 @@ class Ours:
             asyncio.get_running_loop().call_soon(self._feed, link)
 
     def _next(self, count: int) -> list[Message]:
-        start = self._place % RING
+        start = self._place % TOKENS
         return self._ring[start : start + count]  # shorter at the end of the ring, no matter
 
 
@@ -256,7 +255,7 @@ class Aioapns:
                 _count(protocol, meter)
 
             Protocol.__init__ = init  # type: ignore[method-assign]
-        form, many = json.loads(payload(order.body)), messages(RING)
+        form, many = json.loads(payload(order.body)), messages(TOKENS)
         self._requests = [
             NotificationRequest(message.token, form, time_to_live=3600, push_type=PushType.ALERT)
             for message in many
