@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -98,6 +99,7 @@ def _say(what: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def soak_command(seconds: float, rate: int, seed: int, keep: Path | None, as_json: bool) -> None:
     """Random faults from a seed under a steady stream; status 1 when a law is broken."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # daemon and simulators end with us
     with TemporaryDirectory(prefix="momentum-push-soak-") as temporary:
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

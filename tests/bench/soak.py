@@ -78,6 +78,8 @@ class Soak:
     lag_max_s: float = 0.0
     rss_first: float = 0.0
     rss_last: float = 0.0
+    curve: list[tuple[int, float, int]] = field(default_factory=list)
+    """Twenty looks: seconds, RSS in MiB, messages that waited."""
     descriptors_first: int = 0
     descriptors_last: int = 0
     threads_last: int = 0
@@ -175,6 +177,7 @@ class Sampler:
     def __init__(self, pid: int, port: int) -> None:
         self._pid, self._port = pid, port
         self.rss: list[tuple[float, int]] = []
+        self.waiting: list[int] = []
         self.descriptors: list[int] = []
         self.threads: list[int] = []
         self.lags: list[float] = []
@@ -192,6 +195,7 @@ class Sampler:
         self.rss.append((time.monotonic(), int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) * 1024))
         self.threads.append(int(re.findall(r"Threads:\s+(\d+)", status)[0]))
         self.descriptors.append(len(os.listdir(f"/proc/{self._pid}/fd")))
+        self.waiting.append(int(self.metric("active_queue_size") + self.metric("delayed_queue_size")))
         started = time.perf_counter()
         self.get("/healthz")
         self.lags.append(time.perf_counter() - started)
@@ -323,6 +327,11 @@ def _weigh(report: Soak, sampler: Sampler, begins: float, stopped: float) -> Non
         statistics.median(samples[:third]),
         statistics.median(samples[-third:]),
     )
+    looks = list(zip(sampler.rss, sampler.waiting, strict=False))
+    report.curve = [
+        (round(at - begins), round(rss / (1 << 20), 1), waiting)
+        for (at, rss), waiting in looks[:: max(1, len(looks) // 20)]
+    ]
     growth = report.rss_last / report.rss_first - 1
     if report.seconds >= LONG_S and growth > MAX_GROWTH:
         report.breaches.append(f"the daemon's memory grew by {growth:.1%}")
@@ -373,6 +382,7 @@ def table(report: Soak) -> str:
             "RSS, first and last third (medians)",
             f"{report.rss_first / mib:.1f}, {report.rss_last / mib:.1f} MiB, {growth:+.1%}",
         ),
+        ("RSS in MiB / waiting, over time", " ".join(f"{rss:.0f}/{n}" for _, rss, n in report.curve)),
         (
             "descriptors at first, at last; threads",
             f"{report.descriptors_first}, {report.descriptors_last}; {report.threads_last}",
