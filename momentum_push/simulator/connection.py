@@ -11,7 +11,7 @@ from typing import cast
 import structlog
 
 from momentum_push.simulator.certificates import read_provider_certificate
-from momentum_push.simulator.door import end_direction, reset_on_close
+from momentum_push.simulator.door import end_direction, has_left, reset_on_close
 from momentum_push.simulator.faults import Closing
 from momentum_push.simulator.floor import Floor
 from momentum_push.simulator.request import Peer
@@ -20,6 +20,7 @@ from momentum_push.simulator.session import Session
 
 __all__ = ["Connection"]
 
+_WATCH_S = 0.5
 _CLOSE_S = 2.0
 log = structlog.get_logger()
 
@@ -123,6 +124,16 @@ class Connection(asyncio.Protocol):
     def stop_reading(self) -> None:
         self._is_deaf = True
         self._transport.pause_reading()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Who does not read does not see the client leave either; look, or the socket stays for ever."""
+        if self._ended.is_set():
+            return
+        if has_left(self._descriptor()):
+            self.abort()
+        else:
+            self._loop.call_later(_WATCH_S, self._watch)
 
     async def wait_ended(self) -> None:
         """Return when the connection is gone."""

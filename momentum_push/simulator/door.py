@@ -21,7 +21,7 @@ import structlog
 
 from momentum_push.simulator.floor import Floor
 
-__all__ = ["Door", "Guard", "end_direction", "reset_on_close"]
+__all__ = ["Door", "Guard", "end_direction", "has_left", "reset_on_close"]
 
 _BACKLOG = 1024
 _AT_ONCE = 64
@@ -29,6 +29,7 @@ _HANDSHAKE_S = 10.0
 _SHUTDOWN_S = 5.0
 _MINUTE_S = 60.0
 _PAUSE_S = 1.0
+_LEFT = (7, 8)  # TCP_CLOSE, TCP_CLOSE_WAIT of <netinet/tcp.h>
 log = structlog.get_logger()
 
 
@@ -227,6 +228,14 @@ def end_direction(descriptor: int) -> None:
     """Send FIN, beneath TLS; what the client sends still arrives."""
     with _borrowed(descriptor) as connection, contextlib.suppress(OSError):  # it may be gone already
         connection.shutdown(socket.SHUT_WR)
+
+
+def has_left(descriptor: int) -> bool:
+    """Whether the client has closed its direction, though that has not been read; unknown outside Linux."""
+    if descriptor < 0 or not hasattr(socket, "TCP_INFO"):
+        return descriptor < 0
+    with _borrowed(descriptor) as connection:
+        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _LEFT
 
 
 def _borrowed(descriptor: int) -> socket.socket:

@@ -18,7 +18,7 @@ import pytest
 from momentum_push.message import Kind
 from momentum_push.simulator import Faults, parse_faults
 from momentum_push.simulator.faults_file import _ANSWER, _DO, _GOAWAY, _NAME, _TOP
-from tests.helpers.apns import Key, provider_key
+from tests.helpers.apns import Key, provider_key, until
 from tests.helpers.rig import Rig, running_rig, slower
 from tests.helpers.servers import free_port
 
@@ -314,6 +314,7 @@ async def story(folder: Path, key: Key, case: Case, turnstile: asyncio.Semaphore
         await (case.script(rig) if case.script is not None else rig.put(COUNT))
         await rig.until_settled()
         await rig.stop()
+        await until(lambda: not rig.simulator.open_connections, 10.0)
         await rig.check()
         delivered = rig.log.kinds()[Kind.DELIVERED.value]
         assert delivered == (COUNT if case.delivered is None else case.delivered), rig
