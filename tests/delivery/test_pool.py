@@ -1079,6 +1079,8 @@ async def finish(world: World) -> None:
         await turns(5)
         if world.settler.is_blocked:
             await asyncio.sleep(0.002)
+        if world.settler._tasks:  # a retry on its way to disk is in no queue
+            await asyncio.wait(world.settler._tasks)
         when = world.queues.next_wake()
         if not world.flying and when is not None:
             await world.advance(max(0.0, when - world.clock.now()))
