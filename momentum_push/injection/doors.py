@@ -16,38 +16,48 @@ from momentum_push.config import Config, Listener, ListenScope
 from momentum_push.errors import Problem
 from momentum_push.injection import smtp
 from momentum_push.injection.auth import PasswordFiles, validate_passwords
-from momentum_push.injection.http import Views, build_app
-from momentum_push.injection.http_access import Gate
+from momentum_push.injection.http import BODY_BUDGET, Views, build_app
+from momentum_push.injection.http_access import Gate, Records
 from momentum_push.injection.http_server import HttpListener
 from momentum_push.injection.intake import Intake
-from momentum_push.injection.smtp import Sessions, SmtpListener
+from momentum_push.injection.sessions import Sessions
+from momentum_push.injection.smtp import DATA_BUDGET, SmtpListener
 from momentum_push.injection.sockets import close_sockets, open_sockets, validate_tls
-from momentum_push.loggers import Loggers
 from momentum_push.meters import Meters
 
-__all__ = ["Doors", "open_privileged", "validate"]
+__all__ = ["KINDS", "Doors", "name_of", "open_privileged", "validate"]
 
 FIRST_FREE_PORT = 1024
 """Ports below it are root's (ip(7))."""
 
-_KINDS = (("smtp", "esmtp_listener"), ("http", "http_listener"))
+LEAST_BUDGET = 32 * 1024 * 1024
+"""Bytes of bodies, or of mails, that a receiver may hold however many there are."""
+
+KINDS = (("smtp", "esmtp_listener"), ("http", "http_listener"))
 
 Opened = list[tuple[ListenScope, list[socket.socket]]]
 
 
 class Doors:
-    """The ways in: every `esmtp_listener` and every `http_listener`."""
+    """The ways in: every `esmtp_listener` and every `http_listener`.
+
+    Args:
+        opened: sockets that are open already, by their names in here; what is taken is removed.
+        share: how many processes serve the same addresses; each has a part of the memory for bodies.
+    """
 
     def __init__(
         self,
         *,
         intake: Intake,
-        records: Loggers,
+        records: Records,
         meters: Meters,
         clock: Clock,
         views: Views,
         new_conn_id: Callable[[], str],
         opened: dict[str, list[socket.socket]] | None = None,
+        sessions: Sessions | None = None,
+        share: int = 1,
     ) -> None:
         self._intake = intake
         self._records = records
@@ -55,9 +65,10 @@ class Doors:
         self._clock = clock
         self._views = views
         self._new_conn_id = new_conn_id
-        self._opened = opened or {}
+        self._opened = opened if opened is not None else {}
         self._passwords = PasswordFiles()
-        self._sessions = Sessions()
+        self._sessions = sessions if sessions is not None else Sessions()
+        self._share = share
         self._smtp: dict[str, SmtpListener] = {}
         self._http: HttpListener | None = None
         self._sockets: dict[str, list[socket.socket]] = {}
@@ -82,7 +93,7 @@ class Doors:
         """Return the addresses in use, for diagnostics."""
         return {
             kind: [
-                _name(sock)
+                name_of(sock)
                 for address, socks in self._sockets.items()
                 if address.startswith(kind)
                 for sock in socks
@@ -98,7 +109,9 @@ class Doors:
         """
         smtp_opened, http_opened, _ = self._open_all(config)
         try:
-            self._http = HttpListener(self._app(config), self._clock, self._new_conn_id)
+            self._http = HttpListener(
+                self._app(config), self._clock, self._new_conn_id, sessions=self._sessions
+            )
             for stanza in config.listeners("esmtp_listener"):
                 await self._smtp_listener(stanza).start(smtp_opened[stanza.instance])
                 self._own(stanza, smtp_opened[stanza.instance])
@@ -189,7 +202,7 @@ class Doors:
         """Forget the addresses that a reload closed."""
         kept = {
             f"{kind} {listen.address}"
-            for kind, stanza in _KINDS
+            for kind, stanza in KINDS
             for listener in config.listeners(stanza)
             for listen in listener.listens
         }
@@ -208,6 +221,7 @@ class Doors:
                 new_id=self._new_conn_id,
                 sessions=self._sessions,
                 passwords=self._passwords,
+                data_budget=max(DATA_BUDGET // self._share, LEAST_BUDGET),
             )
         return listener
 
@@ -221,6 +235,7 @@ class Doors:
             next_batch=self._new_conn_id,
             passwords=self._passwords,
             dot_stuff=any(scope["dot_stuff"] for scope in config.modules("restinjector")),
+            body_budget=max(BODY_BUDGET // self._share, LEAST_BUDGET),
         )
 
     def _ports(self, kind: str) -> list[int]:
@@ -241,7 +256,7 @@ def open_privileged(config: Config) -> dict[str, list[socket.socket]]:
     """
     opened: dict[str, list[socket.socket]] = {}
     try:
-        for kind, stanzas in _KINDS:
+        for kind, stanzas in KINDS:
             for stanza in config.listeners(stanzas):
                 for listen in stanza.listens:
                     if listen.port is not None and 0 < listen.port < FIRST_FREE_PORT:
@@ -265,6 +280,7 @@ def validate(config: Config) -> list[Problem]:
     return problems
 
 
-def _name(sock: socket.socket) -> str:
+def name_of(sock: socket.socket) -> str:
+    """Return a listening address as diagnostics show it."""
     name = sock.getsockname()
     return str(name) if sock.family == socket.AF_UNIX else f"{name[0]}:{name[1]}"

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from inspect import isawaitable
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,20 +38,22 @@ __all__ = ["BODY_BUDGET", "Views", "build_app"]
 BODY_BUDGET = 268_435_456
 """Bytes of request bodies in memory at once: four of the largest that the default allows."""
 
+T = TypeVar("T")
+
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What the daemon lets HTTP clients see."""
+    """What the daemon lets HTTP clients see; at once, or (in a receiver) when the core has answered."""
 
-    metrics: Callable[[], bytes]
-    summary: Callable[[], Mapping[str, Any]]
+    metrics: Callable[[], bytes | Awaitable[bytes]]
+    summary: Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
     """With the names of `/stats/summary` (momentum.md 5.3)."""
-    reset_summary: Callable[[], None]
-    mailq: Callable[[str | None, str | None, int | None], Mapping[str, Any]]
+    reset_summary: Callable[[], Awaitable[None] | None]
+    mailq: Callable[[str | None, str | None, int | None], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
     """Takes domain, binding, limit; None: not asked for."""
-    is_ready: Callable[[], tuple[bool, str]]
+    is_ready: Callable[[], tuple[bool, str] | Awaitable[tuple[bool, str]]]
     """Whether spool and listeners take messages, and if not, why."""
 
 
@@ -66,7 +69,7 @@ class Small:
 
     async def readyz(self, request: Request) -> Response:
         """Say whether messages are taken."""
-        is_ready, why = self._views.is_ready()
+        is_ready, why = await _now(self._views.is_ready())
         if not is_ready:
             # No refusal: nothing was asked for, and probes would fill the rejectlog.
             body = {"error": "ServiceUnavailable", "detail": why or "not ready"}
@@ -75,14 +78,14 @@ class Small:
 
     async def metrics(self, request: Request) -> Response:
         """Give all figures to Prometheus."""
-        return Response(self._views.metrics(), media_type=PROMETHEUS)
+        return Response(await _now(self._views.metrics()), media_type=PROMETHEUS)
 
     async def summary(self, request: Request) -> Response:
         """Give Momentum's summary, or begin it anew."""
         if request.method == "DELETE":
-            self._views.reset_summary()
+            await _now(self._views.reset_summary())
             return answer(200, {"status": "statistics cleared."})
-        return answer(200, self._views.summary())
+        return answer(200, await _now(self._views.summary()))
 
     async def mailq(self, request: Request) -> Response:
         """Give the queues."""
@@ -93,11 +96,16 @@ class Small:
         found = self._views.mailq(
             query.get("domain") or None, query.get("binding") or None, int(limit) if limit else None
         )
-        return answer(200, found)
+        return answer(200, await _now(found))
 
     async def openapi(self, request: Request) -> Response:
         """Describe it all."""
         return answer(200, DOCUMENT)
+
+
+async def _now(value: T | Awaitable[T]) -> T:
+    """Return a view's value, awaited where it comes from another process."""
+    return await value if isawaitable(value) else value
 
 
 def build_app(

@@ -55,7 +55,7 @@ class Door(Protocol):
     @property
     def notes(self) -> Notes: ...
     def options_for(self, client: tuple[str, int] | None) -> Options: ...
-    def entered(self, connection: BoundedProtocol) -> int: ...
+    def entered(self, connection: BoundedProtocol, limit: int) -> bool: ...
     def left(self, connection: BoundedProtocol) -> None: ...
 
 
@@ -143,8 +143,7 @@ class BoundedProtocol(HttpToolsProtocol):
         options = self._door.options_for(self.client)
         self.timeout_keep_alive = options["idle_time"]
         self._arm_headers()
-        sessions = options["listener_sessions"]
-        if self._door.entered(self) > sessions > 0:
+        if not self._door.entered(self, options["listener_sessions"]):
             busy = RequestRefused(503, "ServiceUnavailable", "too many connections", {"Retry-After": "1"})
             self._refuse(busy)
 

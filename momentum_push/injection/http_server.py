@@ -29,7 +29,8 @@ from uvicorn.server import ServerState
 from momentum_push.clock import Clock
 from momentum_push.injection.http_access import Gate, Listen, Notes, Options
 from momentum_push.injection.http_protocol import BoundedProtocol, Limits
-from momentum_push.injection.sockets import close_sockets, server_tls
+from momentum_push.injection.sessions import Quota, Sessions
+from momentum_push.injection.sockets import UNIX_OPTIONS, close_sockets, server_tls
 
 __all__ = ["HttpListener", "OpenDoor"]
 
@@ -42,14 +43,20 @@ class OpenDoor:
     """One `listen` stanza, its servers and its connections; connections look at it for every request."""
 
     def __init__(
-        self, listen: Listen, sockets: Sequence[socket.socket], notes: Notes, on_left: Callable[[], None]
+        self,
+        listen: Listen,
+        sockets: Sequence[socket.socket],
+        notes: Notes,
+        sessions: Sessions,
+        on_left: Callable[[], None],
     ) -> None:
         self.listen = listen
         self.sockets = list(sockets)
         self.notes = notes
+        self._sessions = sessions
         self._on_left = on_left
         self.servers: list[asyncio.Server] = []
-        self._connections: set[BoundedProtocol] = set()
+        self._connections: dict[BoundedProtocol, Sequence[Quota]] = {}
 
     def __repr__(self) -> str:
         return f"<OpenDoor {self.listen.address}: {len(self._connections)} connections>"
@@ -58,15 +65,24 @@ class OpenDoor:
         """Return the options in effect for a client's address."""
         return self.listen.inbound(client[0] if client and client[0] else None)
 
-    def entered(self, connection: BoundedProtocol) -> int:
-        """Note a connection; return how many there are with it."""
-        self._connections.add(connection)
+    def entered(self, connection: BoundedProtocol, limit: int) -> bool:
+        """Note a connection; False when there are `limit` already (0: no limit)."""
+        quotas = self._quotas(limit)
+        is_room = self._sessions.enter(quotas)
+        self._connections[connection] = quotas if is_room else ()
         self.notes.meters.inbound_sessions["http"] += 1
-        return len(self._connections)
+        return is_room
+
+    def _quotas(self, limit: int) -> Sequence[Quota]:
+        return (Quota(("http", self.listen.address), limit),) if limit else ()
+
+    def quotas_of(self, ip: str | None) -> Sequence[Quota]:
+        """Return the limits for a client's address."""
+        return self._quotas(self.listen.inbound(ip)["listener_sessions"])
 
     def left(self, connection: BoundedProtocol) -> None:
         """Forget a connection."""
-        self._connections.discard(connection)
+        self._sessions.leave(self._connections.pop(connection, ()))
         self.notes.meters.inbound_sessions["http"] -= 1
         self._on_left()
 
@@ -77,6 +93,7 @@ class HttpListener:
     Args:
         app: the gate (`http.build_app`).
         next_conn: ids of connections.
+        sessions: counts for `listener_sessions`.
     """
 
     def __init__(
@@ -85,11 +102,13 @@ class HttpListener:
         clock: Clock,
         next_conn: Callable[[], str],
         limits: Limits | None = None,
+        sessions: Sessions | None = None,
     ) -> None:
         self._notes = app.notes
         self._clock = clock
         self._next_conn = next_conn
         self._limits = limits or Limits()
+        self._sessions = sessions if sessions is not None else Sessions()
         self._doors: dict[str, OpenDoor] = {}
         self._state = ServerState()
         self._left = asyncio.Event()
@@ -135,7 +154,7 @@ class HttpListener:
         """
         self._tick()
         for listen, sockets in listens:
-            door = OpenDoor(listen, sockets, self._notes, self._left.set)
+            door = OpenDoor(listen, sockets, self._notes, self._sessions, self._left.set)
             self._doors[listen.address] = door
             door.servers = await self._serve(door)
 
@@ -172,8 +191,11 @@ class HttpListener:
             options["ssl_handshake_timeout"] = TLS_HANDSHAKE_S
         servers: list[asyncio.Server] = []
         for sock in door.sockets:
-            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            servers.append(await create(lambda: self._connect(door), sock=sock.dup(), **options))
+            make = self._sessions.at_door(lambda: self._connect(door), door.quotas_of)
+            is_unix = sock.family == socket.AF_UNIX
+            create: Any = loop.create_unix_server if is_unix else loop.create_server
+            more = UNIX_OPTIONS if is_unix else {}
+            servers.append(await create(make, sock=sock.dup(), **options, **more))
         return servers
 
     def _connect(self, door: OpenDoor) -> BoundedProtocol:

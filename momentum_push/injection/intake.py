@@ -185,15 +185,37 @@ class Intake:
             IntakeBusy: try again later; nothing was taken.
             SpoolError: the disk did not take it; nothing was taken.
         """
-        self._check_open()
+        self.check_open()
         results = await self._check_all(origin, drafts)
         messages = [result for result in results if isinstance(result, Message)]
         if messages and not (whole and len(messages) < len(results)):
-            lists, rest = await self._lay_out(messages)
-            await self._commit(origin.protocol, messages, lists, rest)
+            await self.keep(origin.protocol, messages)
         return results
 
-    def _check_open(self) -> None:
+    async def keep(self, protocol: str, messages: list[Message]) -> None:
+        """Number messages that were checked, and return when they are on disk; errors as of `accept`."""
+        lists, rest = await self._lay_out(messages)
+        # A client that goes away must not take the commit of the others with it, nor leave in doubt
+        # whether its own messages were taken.
+        await asyncio.shield(self._commit(protocol, messages, lists, rest))
+
+    def keep_few(self, protocol: str, messages: list[Message]) -> asyncio.Future[None]:
+        """Do as `keep` for at most MAX_LIST messages; the future is done when they are on disk.
+
+        Raises:
+            SpoolError: no numbers are left.
+        """
+        lists: list[MessageList] = []
+        rest: list[Message] = []
+        _lay_out_run(messages, self._store.take_sequences(len(messages)), self._clock.now(), lists, rest)
+        return self._commit(protocol, messages, lists, rest)
+
+    def check_open(self) -> None:
+        """See whether messages are taken now.
+
+        Raises:
+            IntakeBusy: they are not.
+        """
         if self._is_closed:
             raise IntakeBusy("the daemon is stopping; send again later")
         if self._waiting >= MAX_PENDING:
@@ -269,20 +291,13 @@ class Intake:
         for start in range(0, len(messages), MAX_LIST):
             if start:
                 await asyncio.sleep(0)
-            run = messages[start : start + MAX_LIST]
-            for sequence, message in enumerate(run, first + start):
-                message.sequence = sequence
-            home = run[0].home
-            if len(run) == MAX_LIST and all([message.home is home for message in run]):  # noqa: C419  faster
-                lists.append(MessageList.gather(home.queue, home.lane, now, run))
-            else:
-                rest += run
+            _lay_out_run(messages[start : start + MAX_LIST], first + start, now, lists, rest)
         return lists, rest
 
-    async def _commit(
+    def _commit(
         self, protocol: str, messages: list[Message], lists: list[MessageList], rest: list[Message]
-    ) -> None:
-        """Wait until the commit that holds `messages` is on disk: whole `lists`, and the `rest` of them."""
+    ) -> asyncio.Future[None]:
+        """Have `messages` put on disk by the next commit: whole `lists`, and the `rest` of them."""
         self._ready += lists
         for home, run in groupby(rest, key=attrgetter("home")):
             self._pending.setdefault((home.queue, home.lane), []).extend(run)
@@ -292,9 +307,7 @@ class Intake:
         self._waiting += len(messages)
         if self._committer is None:
             self._committer = loop.create_task(self._commit_pending())
-        # A client that goes away must not take the commit of the others with it, nor leave in doubt
-        # whether its own messages were taken.
-        await asyncio.shield(waiter.done)
+        return waiter.done
 
     async def _commit_pending(self) -> None:
         waiters: list[_Waiter] = []
@@ -344,6 +357,19 @@ class Intake:
                     self._records.receptions(self._clock.now(), waiter.messages[start : start + MAX_LIST])
                 except LogError as error:
                     log.error("log_write_failed", error=str(error))
+
+
+def _lay_out_run(
+    run: list[Message], first: int, now: float, lists: list[MessageList], rest: list[Message]
+) -> None:
+    """Number at most MAX_LIST messages; they are a list of their own, or join what is pending."""
+    for sequence, message in enumerate(run, first):
+        message.sequence = sequence
+    home = run[0].home
+    if len(run) == MAX_LIST and all([message.home is home for message in run]):  # noqa: C419  faster
+        lists.append(MessageList.gather(home.queue, home.lane, now, run))
+    else:
+        rest += run
 
 
 def _payloads(draft: Draft, start: int, count: int) -> list[bytes]:

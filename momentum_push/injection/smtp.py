@@ -17,7 +17,7 @@ longer listed stop accepting; new ones are started by `start`. Certificates are 
 `use_ssl` on or off waits for a restart.
 
 Sessions are counted under the line of the configuration that limits them, so `listener_sessions` in a
-listener, a listen or a peer stanza each count what stands under that stanza (`Sessions`, shared by all
+listener, a listen or a peer stanza each count what stands under that stanza (`sessions`, shared by all
 listeners of a daemon because `service_sessions` is).
 """
 
@@ -29,7 +29,6 @@ import ipaddress
 import itertools
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -38,15 +37,16 @@ import structlog
 from momentum_push.clock import Clock
 from momentum_push.errors import ConfigError, Problem
 from momentum_push.injection.auth import PasswordFiles
+from momentum_push.injection.sessions import Sessions
 from momentum_push.injection.smtp_data import Budget
 from momentum_push.injection.smtp_handler import IntakeLike, Records, SmtpHandler
 from momentum_push.injection.smtp_policy import Policy, make_policy, validate_policy, warn_of_clear_passwords
 from momentum_push.injection.smtp_session import DATA_LIMIT_S, HANDSHAKE_S, Refused, SmtpSession, trace
-from momentum_push.injection.sockets import load_certificate, server_tls, unlink_sockets
+from momentum_push.injection.sockets import UNIX_OPTIONS, load_certificate, server_tls, unlink_sockets
 from momentum_push.message.ids import first_sequence, hex_id
 from momentum_push.meters import Meters
 
-__all__ = ["DATA_BUDGET", "Sessions", "SmtpListener", "validate"]
+__all__ = ["DATA_BUDGET", "SmtpListener", "validate"]
 
 DATA_BUDGET = 256 * 1024 * 1024
 """Bytes that the mails in progress of one listener may hold together."""
@@ -80,30 +80,6 @@ class Config(Protocol):
     """What is asked of the configuration."""
 
     def listeners(self, kind: str) -> Sequence[Any]: ...
-
-
-class Sessions:
-    """Counts open sessions under each line of the configuration that limits them."""
-
-    def __init__(self) -> None:
-        self._open: Counter[Any] = Counter()
-
-    def __repr__(self) -> str:
-        return f"<Sessions {dict(self._open)}>"
-
-    def enter(self, policy: Policy) -> bool:
-        """Count a session in; False when one of its limits is reached."""
-        if any(self._open[quota.key] >= quota.limit for quota in policy.quotas):
-            return False
-        self._open.update(quota.key for quota in policy.quotas)
-        return True
-
-    def leave(self, policy: Policy) -> None:
-        """Count a session out."""
-        for quota in policy.quotas:
-            self._open[quota.key] -= 1
-            if not self._open[quota.key]:
-                del self._open[quota.key]
 
 
 class _Address:
@@ -258,11 +234,12 @@ class SmtpListener:
         is_unix = listening.family == socket.AF_UNIX
         create: Any = loop.create_unix_server if is_unix else loop.create_server
         server: asyncio.Server = await create(
-            entrance,
+            self._counts.at_door(entrance, lambda ip: entrance.address.policy(ip).quotas),
             sock=listening,
             ssl=tls,
             backlog=entrance.address.listen.base()["listen_backlog"],
             ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+            **(UNIX_OPTIONS if is_unix else {}),
         )
         return server
 
@@ -313,7 +290,7 @@ class SmtpListener:
             raise Refused("421 4.3.2 shutting down")
         if policy.is_denied:
             self._refuse(session, "554 5.7.1 access denied", "AccessDenied")
-        if not self._counts.enter(policy):
+        if not self._counts.enter(policy.quotas):
             self._refuse(session, CONCURRENCY, "TooManySessions")
         self._open.add(session)
         self._meters.inbound_sessions["esmtp"] += 1
@@ -328,7 +305,7 @@ class SmtpListener:
     def dismiss(self, session: SmtpSession) -> None:
         """Let a session go that was admitted."""
         self._open.discard(session)
-        self._counts.leave(session.policy)
+        self._counts.leave(session.policy.quotas)
         self._meters.inbound_sessions["esmtp"] -= 1
         self._emptied.set()
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from momentum_push.errors import Place, Problem
 from momentum_push.injection.auth import PasswordFile, PasswordFiles, validate_passwords
+from momentum_push.injection.sessions import Quota
 from momentum_push.injection.sockets import validate_tls
 
 __all__ = [
@@ -49,14 +50,6 @@ class View(Protocol):
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """A limit on concurrent sessions, counted for all that stand under the same line of the configuration."""
-
-    key: tuple[str, Place | None]
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)

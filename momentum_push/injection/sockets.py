@@ -22,12 +22,15 @@ import os
 import socket
 import ssl
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from momentum_push.errors import ConfigError, Place, Problem
 
 __all__ = [
+    "UNIX_OPTIONS",
+    "Borrowed",
     "close_sockets",
     "load_certificate",
     "open_sockets",
@@ -35,6 +38,9 @@ __all__ = [
     "unlink_sockets",
     "validate_tls",
 ]
+
+UNIX_OPTIONS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""For `create_unix_server`: the path is removed by `unlink_sockets`, not whenever a server on it closes."""
 
 _PROBE_S = 1.0
 _NOWHERE = Place("configuration")
@@ -64,6 +70,10 @@ class Listen(Protocol):
     def inbound(self, ip: str | None) -> Any: ...
 
 
+class Borrowed(socket.socket):
+    """A listening socket of another process: its path is not ours to remove."""
+
+
 def open_sockets(listen: Listen) -> list[socket.socket]:
     """Bind and listen where a `listen` stanza says; port 0 lets the system choose.
 
@@ -86,6 +96,8 @@ def open_sockets(listen: Listen) -> list[socket.socket]:
 def unlink_sockets(sockets: Iterable[socket.socket]) -> None:
     """Remove the paths of Unix sockets, before whoever owns the sockets closes them."""
     for listening in sockets:
+        if isinstance(listening, Borrowed):
+            continue
         if listening.family == socket.AF_UNIX and listening.fileno() >= 0:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(listening.getsockname())

@@ -13,7 +13,8 @@ import pytest
 import uvloop
 
 from momentum_push.config import loads
-from momentum_push.injection.smtp import Sessions, validate
+from momentum_push.injection.sessions import Sessions
+from momentum_push.injection.smtp import validate
 from momentum_push.injection.sockets import open_sockets
 from tests.helpers.intake import DOMAIN
 from tests.helpers.smtp import (
