@@ -74,12 +74,15 @@ _FIXES = {
     "BadEnvironmentKeyIdInToken": "apn_auth_key is for the other environment; change it or routes",
     "BadEnvironmentKeyInToken": "apn_auth_key is for the other environment; change it or routes",
     "ExpiredProviderToken": "set this machine's clock; Apple calls tokens expired that were made just now",
+    "CannotCreateChannelConfig": "this app has as many channels as Apple allows; delete some",
     DEAD_TOKENS: "Apple calls very many tokens dead at once, probably tokens of the other environment or of "
     "another topic; compare routes (sandbox or production), apn_topic and the list of tokens. Until a "
     "notification is accepted no token is recorded as dead. Where they are dead: apn_dead_token_limit = 0",
+    "FeatureNotEnabled": "enable broadcast for this app in Apple's developer account",
     "InvalidProviderToken": "check apn_auth_key, apn_key_id, apn_team_id and this machine's clock",
     "MissingProviderToken": "set apn_auth_key, apn_key_id and apn_team_id, or tls_certificate and tls_key",
     "TopicDisallowed": "apn_topic is not covered by this credential; correct it, or use another credential",
     "TooManyProviderTokenUpdates": "see who else uses this apn_auth_key, or this address",
+    "TopicMismatch": "the channel belongs to another app; correct apn_topic, or use that app's credential",
     "UnrelatedKeyIdInToken": "apn_key_id belongs to another key family than this connection's first one",
 }

@@ -13,7 +13,10 @@ The rule (apns.md 5.5, first form):
       taken └─ any time in here ─┘              └─ 20 min into the next slot at the earliest
 
 So two changes are never less than 20 minutes apart, no token is older than 50 minutes, and never are
-more than two alive. A clock that jumps breaks the arithmetic; then the connection is to be replaced
+more than two alive. Twenty minutes here may be a little less at Apple: our clock may run fast, and the
+first request may have been on its way for longer than the one that brings the change. So MARGIN_S are
+added, and a token that was taken in the last seconds of its slot gets that much older. A clock that
+jumps breaks the arithmetic; then the connection is to be replaced
 (`renew` returns None), because only a new connection may change its token at will.
 """
 
@@ -37,6 +40,10 @@ MAX_AGE_S = 3000
 """Age at which a connection changes its token; Apple refuses those over 3,600."""
 MIN_CHANGE_S = 1200
 """Apple's shortest time between two tokens on one connection."""
+MARGIN_S = 10
+"""Added to that: what drift of a clock and delays on the way may take off again."""
+LAST_AGE_S = 3300
+"""Age at which a token is not used any more though its connection may not change it yet."""
 SKEW_S = 60
 """A clock that is set back by less is a clock that is being kept right."""
 ID_LENGTH = 10
@@ -119,11 +126,13 @@ class ProviderKey:
         if now < held.taken_at - SKEW_S:
             return None
         lived = monotonic - held.taken_monotonic
-        if max(now - held.taken_at, lived) + held.taken_at - held.issued_at < MAX_AGE_S:
+        age = max(now - held.taken_at, lived) + held.taken_at - held.issued_at
+        if age < MAX_AGE_S:
             return held
+        if lived < MIN_CHANGE_S + MARGIN_S:
+            return held if age < LAST_AGE_S else None
         fresh = self.take(now, monotonic)
-        is_allowed = lived >= MIN_CHANGE_S and fresh.issued_at > held.issued_at
-        return fresh if is_allowed else None
+        return fresh if fresh.issued_at > held.issued_at else None
 
     def _mint(self, issued_at: int) -> str:
         head = _encode({"alg": "ES256", "kid": self.key_id})
