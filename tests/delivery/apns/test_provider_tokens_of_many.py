@@ -1,6 +1,6 @@
 """Provider tokens of many connections and processes with wrong clocks, by Apple's rules (apns.md 5).
 
-A model: 2,000 connections of five processes with one key, over six hours of Apple's time. Each process
+A model: 800 connections of five processes with one key, over six hours of Apple's time. Each process
 has a wall clock with an offset, drift and steps, and a clock that does not jump but drifts as well; each
 request is on its way for a while. The simulator's judgement stands for Apple.
 """
@@ -22,7 +22,7 @@ from tests.helpers.peer import apple_key
 
 START = 1_800_000_700.0
 HOURS = 6
-CONNECTIONS = 2000
+CONNECTIONS = 800
 PROCESSES = 5
 DRIFT = 2e-4
 """Seconds a second: a bad quartz."""
