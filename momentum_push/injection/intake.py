@@ -6,7 +6,7 @@
 
 While one commit is under way, whatever arrives is gathered; the next commit takes it all, and what
 came in small pieces for the same queue and lane becomes one list. Nothing is answered before the
-commit that holds it. A loop turn checks at most SLICE tokens, and lays out one list. The reception
+commit that holds it. A loop turn checks one slice (`checking`), and lays out one list. The reception
 records are written by whoever committed, not by whoever asked: a client that went away has its record
 all the same.
 """
@@ -14,38 +14,31 @@ all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 
 from momentum_push.clock import Clock
 from momentum_push.errors import InjectionError, LogError, SpoolError
+from momentum_push.injection.checking import Checker
 from momentum_push.injection.routing import Routing
 from momentum_push.message import (
-    LANES,
     MAX_LIST,
     Draft,
-    Home,
     Message,
     MessageList,
     Origin,
-    Part,
     QueueKey,
     Refusal,
 )
-from momentum_push.message.rules import Content, ContentCheck
-from momentum_push.message.token import check_tokens
 from momentum_push.meters import Meters
 
 __all__ = ["Intake", "IntakeBusy"]
-
-SLICE = 500
-"""Tokens that one loop turn checks."""
 
 MAX_PENDING = 2_000_000
 """Messages that may wait for their commit; a disk that does not answer must not fill memory."""
@@ -113,15 +106,7 @@ class _Waiter:
             self.done.set_exception(error)
 
 
-class _Maker(NamedTuple):
-    """What the messages of one content share."""
-
-    part: Part
-    home: Home
-    apns_id: str
-
-
-class Intake:
+class Intake(Checker):
     """Takes drafts from the doors; one per daemon.
 
     Args:
@@ -139,12 +124,11 @@ class Intake:
         meters: Meters,
         clock: Clock,
     ) -> None:
-        self.routing = routing
+        super().__init__(routing, store.salt, clock)
         self._store = store
         self._records = records
         self._queues = queues
         self._meters = meters
-        self._clock = clock
         self._ready: list[MessageList] = []
         self._pending: dict[tuple[QueueKey, int], list[Message]] = {}
         self._waiters: list[_Waiter] = []
@@ -159,10 +143,6 @@ class Intake:
     def is_ready(self) -> bool:
         """Whether messages are taken: not stopping, and the disk takes what we write."""
         return not self._is_closed and self._store.is_writable
-
-    def is_apn(self, domain: str) -> bool:
-        """Whether a recipient domain is delivered to Apple by this daemon."""
-        return self.routing.is_apn(domain)
 
     async def close(self) -> None:
         """Take nothing more and wait until what was taken is committed."""
@@ -186,7 +166,7 @@ class Intake:
             SpoolError: the disk did not take it; nothing was taken.
         """
         self.check_open()
-        results = await self._check_all(origin, drafts)
+        results = await self.check(origin, drafts)
         messages = [result for result in results if isinstance(result, Message)]
         if messages and not (whole and len(messages) < len(results)):
             await self.keep(origin.protocol, messages)
@@ -220,67 +200,6 @@ class Intake:
             raise IntakeBusy("the daemon is stopping; send again later")
         if self._waiting >= MAX_PENDING:
             raise IntakeBusy("too many messages wait for the disk; send again later")
-
-    async def _check_all(self, origin: Origin, drafts: Sequence[Draft]) -> list[Message | Refusal]:
-        """Apply the rules to drafts; at most SLICE tokens (or contents) a loop turn."""
-        results: list[Message | Refusal] = []
-        turn_ends = SLICE
-        for draft in drafts:
-            if len(results) >= turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = len(results) + SLICE
-            results += await self._check(origin, draft)
-        return results
-
-    async def _check(self, origin: Origin, draft: Draft) -> list[Message | Refusal]:
-        """Apply the rules to one draft: its options once, tokens and payloads in slices."""
-        route = self.routing.route(draft.binding, draft.domain)
-        if isinstance(route, Refusal):
-            return [route] * len(draft.tokens)
-        key, rules = route
-        now = self._clock.now()
-        check = ContentCheck(draft, rules, now).check
-        common = check(draft.payload) if draft.payloads is None else None
-        if isinstance(common, Refusal):
-            return [common] * len(draft.tokens)
-        makers: dict[int, _Maker] = {}  # by id of the content, which `check` keeps
-        results: list[Message | Refusal] = []
-        for start in range(0, len(draft.tokens), SLICE):
-            if start:
-                await asyncio.sleep(0)
-            tokens = check_tokens(draft.tokens[start : start + SLICE], rules)
-            rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else repeat("")
-            payloads = _payloads(draft, start, len(tokens))
-            contents = [check(payload) for payload in payloads] if common is None else [common] * len(tokens)
-            for content in contents:
-                if id(content) not in makers and isinstance(content, Content):
-                    makers[id(content)] = self._maker(origin, draft, content, key, now)
-            results += _messages(tokens, payloads, contents, makers, rcpts)
-        return results
-
-    def _maker(self, origin: Origin, draft: Draft, content: Content, key: QueueKey, now: float) -> _Maker:
-        home = Home(queue=key, lane=_lane(content.priority), due=now)
-        return _Maker(self._part(origin, draft, content, now), home, content.apns_id)
-
-    def _part(self, origin: Origin, draft: Draft, content: Content, now: float) -> Part:
-        return Part(
-            received_at=now,
-            expiration=content.expiration,
-            push_type=content.push_type,
-            priority=content.priority,
-            topic=content.topic,
-            collapse_id=content.collapse_id,
-            salt=self._store.salt,
-            protocol=origin.protocol,
-            client=origin.client,
-            mailfrom=origin.mailfrom if draft.mailfrom is None else draft.mailfrom,
-            return_path=draft.return_path,
-            conn_id=origin.conn_id,
-            batch_id=origin.batch_id,
-            context=draft.context,
-            conn_context=origin.context,
-            size=draft.size,
-        )
 
     async def _lay_out(self, messages: list[Message]) -> tuple[list[MessageList], list[Message]]:
         """Number messages, and make lists of as many as fill whole ones; the rest may join others'."""
@@ -370,37 +289,6 @@ def _lay_out_run(
         lists.append(MessageList.gather(home.queue, home.lane, now, run))
     else:
         rest += run
-
-
-def _payloads(draft: Draft, start: int, count: int) -> list[bytes]:
-    if draft.payloads is None:
-        return [draft.payload] * count
-    return draft.payloads[start : start + count]
-
-
-def _messages(
-    tokens: Sequence[str | Refusal],
-    payloads: Sequence[bytes],
-    contents: Sequence[Content | Refusal],
-    makers: Mapping[int, _Maker],
-    rcpts: Iterable[str],
-) -> list[Message | Refusal]:
-    """Return messages, not yet numbered, for one slice of a draft; a fault of the content comes first."""
-    results: list[Message | Refusal] = []
-    for token, payload, content, rcpt in zip(tokens, payloads, contents, rcpts, strict=False):
-        if isinstance(content, Refusal):
-            results.append(content)
-        elif isinstance(token, Refusal):
-            results.append(token)
-        else:
-            part, home, apns_id = makers[id(content)]
-            results.append(Message(0, token, payload, part, home, 0, rcpt, apns_id))
-    return results
-
-
-def _lane(priority: int) -> int:
-    """Return the lane of a priority; one that Apple invents later goes by the lane it reaches."""
-    return next((lane for lane in LANES if priority >= lane), LANES[-1])
 
 
 def _answer(waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from momentum_push.errors import InjectionError, LogError, SpoolError, SpoolFull
-from momentum_push.injection import intake
-from momentum_push.injection.intake import SLICE, IntakeBusy
+from momentum_push.injection import checking, intake
+from momentum_push.injection.checking import SLICE
+from momentum_push.injection.intake import IntakeBusy
 from momentum_push.message import MAX_LIST, Message, Refusal
 from tests.helpers.delivery import turns
 from tests.helpers.lists import NOW, token_of
@@ -351,7 +352,7 @@ def test_the_priority_is_the_lane(priority: int | None, lane: int) -> None:
 
 
 def test_a_priority_of_the_future_goes_by_the_lane_that_it_reaches() -> None:
-    assert [intake._lane(priority) for priority in (99, 7, 3, 0)] == [10, 5, 1, 1]
+    assert [checking._lane(priority) for priority in (99, 7, 3, 0)] == [10, 5, 1, 1]
 
 
 # --- turns, budgets, stopping
