@@ -195,7 +195,12 @@ def test_a_bad_token_on_the_way_takes_no_other_with_it(folder: Path) -> None:
         assert failed == [made[49]]
         assert site.kinds == {"D": 99, "P": 1}
 
-    stage(folder, story, f"rules: [{{match: {{token: '{token_of(50)}'}}, do: {{reason: BadDeviceToken}}}}]")
+    faults = f"""
+    rules:
+      - {{match: {{token: '{token_of(50)}'}}, do: {{reason: BadDeviceToken}}}}
+      - {{match: {{after: 1}}, do: {{delay: 0.2}}}}
+    """
+    stage(folder, story, faults)
 
 
 @accident(57, "reown-com/push-server#182")
