@@ -9,10 +9,21 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-__all__ = ["COMMIT_BOUNDS_S", "DELIVERY_BOUNDS_S", "QUEUE_BOUNDS_S", "Histogram", "Meters"]
+__all__ = [
+    "COMMIT_BOUNDS_S",
+    "DELIVERY_BOUNDS_S",
+    "LAG_BOUNDS_S",
+    "PEAK_WINDOW_S",
+    "QUEUE_BOUNDS_S",
+    "Histogram",
+    "Meters",
+    "Peak",
+]
 
 COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 DELIVERY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LAG_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PEAK_WINDOW_S = 60.0
 QUEUE_BOUNDS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 604800.0)
 
 
@@ -44,6 +55,39 @@ class Histogram:
         return sum(self.buckets)
 
 
+class Peak:
+    """The greatest value since `reset`, and the greatest of the last minute or two."""
+
+    __slots__ = ("_before", "_began", "_current", "since_reset")
+
+    def __init__(self) -> None:
+        self.since_reset = 0.0
+        self._current = self._before = self._began = 0.0
+
+    def observe(self, value: float, now: float) -> None:
+        """Note `value`; `now` is a monotonic time."""
+        self._turn(now)
+        if value > self._current:
+            self._current = value
+        if value > self.since_reset:
+            self.since_reset = value
+
+    def recent(self, now: float) -> float:
+        """Return the greatest value of the last PEAK_WINDOW_S at least; whoever asks changes nothing."""
+        self._turn(now)
+        return max(self._before, self._current)
+
+    def reset(self) -> None:
+        """Begin `since_reset` anew."""
+        self.since_reset = 0.0
+
+    def _turn(self, now: float) -> None:
+        passed = now - self._began
+        if passed >= PEAK_WINDOW_S:
+            self._before = self._current if passed < 2 * PEAK_WINDOW_S else 0.0
+            self._current, self._began = 0.0, now
+
+
 Queue = tuple[str, str]
 """(domain, binding): the labels of whatever belongs to one queue."""
 
@@ -72,4 +116,6 @@ class Meters:
         )
         self.queue_seconds: defaultdict[Queue, Histogram] = defaultdict(lambda: Histogram(QUEUE_BOUNDS_S))
         self.spool_commit_seconds = Histogram(COMMIT_BOUNDS_S)
+        self.loop_lag_seconds = Histogram(LAG_BOUNDS_S)
+        self.loop_lag_peak = Peak()
         self.inbound_sessions: Counter[str] = Counter()  # protocol, a gauge: goes down again

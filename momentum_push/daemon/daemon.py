@@ -27,6 +27,7 @@ import structlog
 from momentum_push.clock import Clock, SystemClock
 from momentum_push.config import Config, load
 from momentum_push.daemon.checks import read_reasons, validate
+from momentum_push.daemon.lag import LagProbe
 from momentum_push.daemon.privileges import drop_privileges
 from momentum_push.daemon.status import queue_statuses
 from momentum_push.delivery.manager import Delivery
@@ -83,6 +84,7 @@ class Daemon:
         self._is_stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._lag: LagProbe | None = None
         self._forget_panics: Callable[[], None] = _nothing
         self._pidfile: Path | None = None
         self._opened: dict[str, list[socket.socket]] = {}
@@ -111,7 +113,10 @@ class Daemon:
         except BaseException:
             await self._take_down(0.0)
             raise
-        self._ticker = asyncio.get_running_loop().create_task(self._tick())
+        loop = asyncio.get_running_loop()
+        self._ticker = loop.create_task(self._tick())
+        self._lag = LagProbe(self.meters, self.clock, loop.call_later)
+        self._lag.start()
         self._is_started = True
         log.info("started", configuration=str(self.config.path), pid=os.getpid(), **self.doors.addresses())
 
@@ -160,6 +165,8 @@ class Daemon:
     async def _stop_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._lag is not None:
+            self._lag.stop()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
@@ -229,6 +236,7 @@ class Daemon:
             is_writable=self.spool.is_writable and self.records.is_writable,
             inbound_sessions=dict(self.meters.inbound_sessions),
             log_bytes_pending=self.records.pending,
+            loop_lag_peak_s=self.meters.loop_lag_peak.recent(self.clock.monotonic()),
         )
 
     def is_ready(self) -> tuple[bool, str]:

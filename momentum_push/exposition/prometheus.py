@@ -57,6 +57,7 @@ _DAEMON: dict[str, tuple[str, str]] = {
     "spool_bytes": ("spool_bytes", "bytes of the spool on disk"),
     "resident_bytes": ("resident_bytes", "bytes of messages in memory"),
     "log_bytes_pending": ("log_bytes_pending", "bytes of records that the disk has not taken yet"),
+    "loop_lag_peak_seconds": ("loop_lag_peak_s", "the loop's worst lag of the last minute or two"),
     "uptime_seconds": ("uptime_s", "seconds since start"),
     "ready": ("is_ready", "1 while spool and listeners take messages"),
 }
@@ -65,6 +66,7 @@ _HISTOGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "delivery_seconds": (_QUEUE, "from the last byte of a request to its answer"),
     "queue_seconds": (_QUEUE, "from reception to delivery"),
     "spool_commit_seconds": ((), "one commit of the spool"),
+    "loop_lag_seconds": ((), "how late the event loop rings a timer"),
 }
 
 NAMES: tuple[str, ...] = tuple(

@@ -47,6 +47,8 @@ class Snapshot:
     resident_bytes: int = 0
     log_bytes_pending: int = 0
     """Records that the disk has not taken yet."""
+    loop_lag_peak_s: float = 0.0
+    """The event loop's worst lag of the last minute or two."""
 
     @property
     def active(self) -> int:

@@ -3,7 +3,7 @@
 Names are those of the console's summary without blanks. Counts are since the last reset, rates are
 over the last RATE_WINDOW_S seconds (since the reset, or the start, while that is more recent), for which
 `sample` keeps the totals of every few seconds in a ring. What needs DNS, swap progress or other things that
-this daemon does not have is left out. Pure: `now` is a monotonic time.
+this daemon does not have is left out; `LoopLagMax` (seconds) is ours. Pure: `now` is a monotonic time.
 """
 
 from collections import deque
@@ -52,6 +52,7 @@ class Summary:
     def reset(self, now: float) -> None:
         """Count from here: `DELETE /stats/summary`, console `summary reset`."""
         self._base = _totals(self._meters, now)
+        self._meters.loop_lag_peak.reset()
         self._ring.clear()
         self._ring.append(self._base)
 
@@ -65,6 +66,7 @@ class Summary:
             "DeliveryRate": _rate(then.delivered, current.delivered, current.at - then.at),
             "ReceptionRate": _rate(then.received, current.received, current.at - then.at),
             "RejectionRate": _rate(then.rejected, current.rejected, current.at - then.at),
+            "LoopLagMax": round(self._meters.loop_lag_peak.since_reset, 4),
             "StatisticsLastReset": int(now - self._base.at),
             "Uptime": int(snapshot.uptime_s),
         }

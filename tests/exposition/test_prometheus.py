@@ -24,6 +24,8 @@ PROMISED = {
     "delivery_seconds": {"domain", "binding"},
     "queue_seconds": {"domain", "binding"},
     "spool_commit_seconds": set(),
+    "loop_lag_seconds": set(),
+    "loop_lag_peak_seconds": set(),
     "spool_bytes": set(),
 }
 """interfaces.md 7, name by name."""
@@ -46,6 +48,7 @@ def meters() -> Meters:
     made.delivery_seconds[queue].observe(0.02, 3)
     made.queue_seconds[queue].observe(700_000.0)
     made.spool_commit_seconds.observe(0.004)
+    made.loop_lag_seconds.observe(0.002)
     return made
 
 

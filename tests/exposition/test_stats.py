@@ -25,6 +25,7 @@ NAMES = {
     "ReceivedMessages",
     "DeliveryRate",
     "ReceptionRate",
+    "LoopLagMax",
     "RejectionRate",
     "RejectionPercentage",
     "StatisticsLastReset",
