@@ -85,7 +85,7 @@ def running_plain_nginx(files: Pki, folder: Path) -> Iterator[int]:
     for name in ("server.pem", "server.key"):
         (folder / "apns" / name).write_bytes(files.server.read_bytes())
     conf = folder / "nginx.conf"
-    conf.write_text(NGINX.format(folder=folder, port=port))
+    conf.write_text(NGINX.format(folder=folder, port=port, locations=""))
     with _serving([nginx, "-p", str(folder), "-c", str(conf)], port):
         yield port
 
