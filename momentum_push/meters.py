@@ -106,7 +106,7 @@ class Meters:
         self.tempfails: Counter[tuple[str, str, str]] = Counter()  # domain, binding, reason
         self.permfails: Counter[tuple[str, str, str]] = Counter()  # domain, binding, reason
         self.unknown_outcomes: Counter[Queue] = Counter()  # domain, binding
-        self.resends: Counter[Queue] = Counter()  # domain, binding: sent again without an attempt counted
+        self.resends: Counter[Queue] = Counter()  # domain, binding: after a return or an unknown outcome
         self.dead_token_alarms: Counter[Queue] = Counter()  # domain, binding
         self.goaways: Counter[tuple[str, str, str]] = Counter()  # domain, binding, reason
         self.provider_token_mints: Counter[str] = Counter()  # key id

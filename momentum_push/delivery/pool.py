@@ -436,8 +436,8 @@ class Pool:
             meters.unknown_outcomes[self._labels] += verdict.unknown
             if connection.state is not ConnectionState.CLOSED:
                 fleet.suspect(connection, monotonic)
-        if verdict.again:
-            meters.resends[self._labels] += len(verdict.again)
+        if verdict.resent:
+            meters.resends[self._labels] += verdict.resent
         if verdict.trips:
             meters.dead_token_alarms[self._labels] += 1
         if not seconds:

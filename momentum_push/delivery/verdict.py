@@ -119,6 +119,8 @@ class Verdict:
     trips: bool = False
     """Whether the breaker opened with this read."""
     unknown: int = 0
+    resent: int = 0
+    """Messages to be sent again because they came back or their outcome is unknown (apns.md 10)."""
     strange: list[Reason] = field(default_factory=list)
     """Reasons without a row in the table that this queue has not met before."""
 
@@ -301,7 +303,8 @@ class Judge:
             self._finish(verdict, outcome, peer, now, Kind.PERMFAIL)
         else:
             is_first = outcome.message.home.attempts == 0
-            self._later(verdict, outcome, peer, now, None, FIRST_UNKNOWN_WAIT_S if is_first else None)
+            wait = FIRST_UNKNOWN_WAIT_S if is_first else None
+            verdict.resent += self._later(verdict, outcome, peer, now, None, wait)
 
     def _again(
         self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason | None = None
@@ -311,10 +314,12 @@ class Judge:
         if self._is_suspended and not self.policy.is_expired(message.part.received_at, now):
             verdict.again.append(message)
         elif self._is_suspended or returns > MAX_RETURNS:
-            self._later(verdict, outcome, peer, now, reason, None)
+            verdict.resent += self._later(verdict, outcome, peer, now, reason, None)
+            return
         else:
             self._returns[message.sequence] = returns
             verdict.again.append(message)
+        verdict.resent += 1
 
     def _held(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float, reason: Reason) -> None:
         """An accusation ends no message but an expired one: its last attempt was this.
@@ -335,16 +340,18 @@ class Judge:
         now: float,
         reason: Reason | None,
         wait: float | None,
-    ) -> None:
+    ) -> bool:
+        """Count an attempt; return whether another one follows."""
         message = outcome.message
         attempts = message.home.attempts + 1
         due = self.policy.after_failure(message.part.received_at, attempts, now, wait)
         if isinstance(due, str):
             self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason, due)
-            return
+            return False
         self._returns.pop(message.sequence, None)
         verdict.retries.setdefault((due, attempts), []).append(message)
         verdict.dispositions.append(_record(outcome, peer, now, Kind.TEMPFAIL, reason))
+        return True
 
     def _finish(
         self,

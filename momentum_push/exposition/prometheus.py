@@ -36,7 +36,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "tempfails": ("tempfails", _REASON, "attempts that failed for now"),
     "permfails": ("permfails", _REASON, "messages given up"),
     "unknown_outcomes": ("unknown_outcomes", _QUEUE, "requests that ended without an answer"),
-    "resends": ("resends", _QUEUE, "messages sent again without an attempt counted"),
+    "resends": ("resends", _QUEUE, "messages sent again because they came back or their outcome is unknown"),
     "dead_token_alarms": ("dead_token_alarms", _QUEUE, "times that too many tokens were called dead at once"),
     "goaways": ("goaways", _REASON, "connections that Apple retired"),
     "connects": ("connects", ("domain", "binding", "result"), "attempts to connect"),

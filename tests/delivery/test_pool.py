@@ -831,6 +831,70 @@ def test_a_lost_connection_makes_its_messages_wait_a_second() -> None:
     play(scene)
 
 
+CAME_BACK: dict[str, Callable[[Any], None]] = {
+    "lost": lambda link: link.die(),
+    "unanswered": lambda link: link.time_out(3),
+    "refused": lambda link: link.refuse(),
+    "told to leave": lambda link: link.goaway("Shutdown"),
+    "answered for the connection": lambda link: link.answer(3, 503, "Shutdown"),
+}
+
+
+@pytest.mark.parametrize("fate", CAME_BACK)
+def test_resends_count_every_message_that_goes_out_twice_for_no_answer_of_its_own(fate: str) -> None:
+    """With unknown outcomes they are the bound of duplicates (apns.md 10)."""
+
+    async def scene(world: World) -> None:
+        await world.put(3)
+        CAME_BACK[fate](world.made[0])
+        await turns()
+        assert world.meters.resends.total() == 3
+        await world.advance(1)
+        world.made[-1].answer()
+        await turns()
+        assert world.meters.resends.total() == world.sends.total() - 3 == 3
+        assert (world.log.kinds()["D"], await world.stored()) == (3, 0)
+
+    play(scene)
+
+
+def test_resends_count_no_attempt_that_apple_answered() -> None:
+    async def scene(world: World) -> None:
+        await world.put(1)
+        world.made[0].answer(1, 503, "ServiceUnavailable")
+        await world.advance(1300)
+        world.made[-1].answer()
+        await turns()
+        assert (world.meters.resends.total(), world.sends[1], world.log.kinds()["D"]) == (0, 2, 1)
+
+    play(scene)
+
+
+def test_resends_count_nothing_that_is_given_up() -> None:
+    async def scene(world: World) -> None:
+        await world.put(2)
+        world.made[0].time_out(1)
+        world.made[0].die()
+        await turns()
+        assert (world.meters.resends.total(), world.meters.unknown_outcomes.total()) == (0, 2)
+        assert world.log.kinds() == {"P": 2}
+
+    play(scene, retry=RetryPolicy(never_retry=True))
+
+
+def test_under_drop_an_unknown_outcome_is_no_resend() -> None:
+    async def scene(world: World) -> None:
+        await world.put(3)
+        async with asyncio.timeout(5):
+            while world.pool.in_flight < 3:
+                await asyncio.sleep(0)
+        world.made[0].die()
+        await turns()
+        assert (world.meters.resends.total(), world.meters.unknown_outcomes.total()) == (0, 3)
+
+    play(scene, drops_unknown=True)
+
+
 # --- a log that fails
 
 

@@ -248,6 +248,12 @@ def test_after_five_returns_in_a_row_a_message_takes_a_temporary_failure(returne
     assert fates == ["again"] * MAX_RETURNS + ["retries", "again"]
 
 
+def test_a_return_is_to_be_sent_again_also_where_it_takes_a_temporary_failure() -> None:
+    bench, mine = judge(), some()
+    refused = outcome(mine, 0, phase=Phase.NOT_PROCESSED)
+    assert [bench.judge([refused], PEER, NOW).resent for _ in range(MAX_RETURNS + 2)] == [1] * 7
+
+
 def test_an_attempt_between_returns_starts_the_count_anew() -> None:
     bench, mine = judge(), some()
     refused = outcome(mine, 0, phase=Phase.NOT_PROCESSED)
