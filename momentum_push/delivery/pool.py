@@ -31,13 +31,14 @@ from momentum_push.delivery.connector import Connector
 from momentum_push.delivery.fleet import Fleet, Limited
 from momentum_push.delivery.marking import Marking, Source
 from momentum_push.delivery.plan import share
+from momentum_push.delivery.records import BLACKHOLED, Peer, accuse, expire, forsake, outage
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import Limit, PoolSettings
 from momentum_push.delivery.sizing import STUCK_S, to_open
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
 from momentum_push.delivery.turns import BUDGET
-from momentum_push.delivery.verdict import BLACKHOLED, Judge, Peer, Verdict, accuse, expire, forsake, outage
+from momentum_push.delivery.verdict import Judge, Verdict
 from momentum_push.message import Disposition, Message, Outcome, Phase
 from momentum_push.message.reasons import Action
 from momentum_push.message.rules import effective_topic

@@ -22,7 +22,8 @@ from typing import Protocol
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.delivery.verdict import BLACKHOLED, Verdict
+from momentum_push.delivery.records import BLACKHOLED
+from momentum_push.delivery.verdict import Verdict
 from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
 from momentum_push.message.reasons import Reason

@@ -17,7 +17,7 @@ While the queue is suspended nothing counts, so that no suspension burns an atte
 whoever corrects a route or a topic wants nothing condemned by the wrong one. A reason that the table does
 not know goes by its status, and is named in the verdict once: the operator should hear of it, and not
 with every answer. Source: apns.md 4.3 and 10, interfaces.md 2 ("Retry", "Reasons").
-Pure: the reason table and `now` come in; `settle` carries the verdict out.
+Pure: the reason table and `now` come in; `records` words what is written, `settle` carries the verdict out.
 """
 
 from __future__ import annotations
@@ -26,25 +26,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from momentum_push.delivery.breaker import DEAD_TOKENS, Breaker
+from momentum_push.delivery.records import Peer, accepted, accuse, expire, record_of
 from momentum_push.delivery.trust import SUSPECT
 from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
 from momentum_push.queues import EXCEEDED_TIME, FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
-__all__ = [
-    "BLACKHOLED",
-    "DOUBT_S",
-    "MAX_RETURNS",
-    "MAX_STRANGE",
-    "NO_ANSWER",
-    "Judge",
-    "Peer",
-    "Verdict",
-    "accuse",
-    "expire",
-    "forsake",
-    "outage",
-]
+__all__ = ["DOUBT_S", "MAX_RETURNS", "MAX_STRANGE", "Judge", "Verdict"]
 
 MAX_RETURNS = 5
 """Times in a row that a message may come back untried before that counts as a failure."""
@@ -55,40 +43,10 @@ MAX_STRANGE = 100
 DOUBT_S = 600.0
 """How long a message rests whose token was called dead and not believed: probes should meet others."""
 
-BLACKHOLED = "551 5.7.1 [internal] recipient blackholed"
-
-FORSAKEN = "outcome unknown after a restart, not sent again (apn_unknown_outcome = drop)"
-
-NO_ANSWER = 255
-"""`DLV_Response_Status` where Apple said nothing (momentum.md 7.5)."""
-
-_STAGE_NOT_CONNECTED = 0
-_STAGE_ANSWER = 9
-
-_CODES = {
-    Class.SUCCESS: "250 2.0.0",
-    Class.PERMANENT_TOKEN: "550 5.1.1",
-    Class.PERMANENT_MESSAGE: "550 5.6.0",
-    Class.AUTH_OR_CONFIG: "550 5.7.1",
-    Class.TRANSIENT: "451 4.3.0",
-    Class.THROTTLING: "451 4.7.1",
-}
-"""How the mainlog, whose readers know SMTP, words a class of answers (RFC 3463)."""
-
 _BELIEVED = frozenset({Class.SUCCESS, Class.PERMANENT_TOKEN, Class.PERMANENT_MESSAGE})
 
 _OF_TOKEN = frozenset({Class.AUTH_OR_CONFIG, Class.THROTTLING})
 """Of the reasons that ask for another connection: `ExpiredProviderToken`, `TooManyProviderTokenUpdates`."""
-
-_LOST = "451 4.4.2 [internal]"
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The far end of the connection that brought the outcomes; empty where there was none."""
-
-    remote: str = ""
-    conn_id: str = ""
 
 
 @dataclass(slots=True)
@@ -215,17 +173,8 @@ class Judge:
         if self._returns:
             for message in messages:
                 self._returns.pop(message.sequence, None)
-        reason, (remote, conn_id) = self._accepted, (peer.remote, peer.conn_id)
-        stage, text = _stage(peer), _CODES[reason.klass]
-        verdict = Verdict(done=messages, believed=len(messages))
-        verdict.dispositions = [
-            Disposition(
-                Kind.DELIVERED, outcome.message, now, outcome.message.home.attempts + 1, reason.code,
-                "", "", True, 200, 0, remote, outcome.size, conn_id, stage, text,
-            )
-            for outcome in outcomes
-        ]  # fmt: skip
-        return verdict
+        records = accepted(outcomes, peer, now, self._accepted)
+        return Verdict(records, done=messages, believed=len(messages))
 
     def _answered(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float) -> None:
         reason = self._table.lookup(outcome.status, outcome.reason)
@@ -242,12 +191,12 @@ class Judge:
                 self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason)
         elif action is Action.ELSEWHERE:
             if reason.klass in _OF_TOKEN and verdict.accusation is None:
-                verdict.accusation = _record(outcome, peer, now, Kind.TEMPFAIL, reason)
+                verdict.accusation = record_of(outcome, peer, now, Kind.TEMPFAIL, reason)
             self._again(verdict, outcome, peer, now, reason)
         elif action is Action.SUSPEND:
             verdict.suspensions += 1
             if verdict.suspensions == 1:
-                verdict.accusation = _record(outcome, peer, now, Kind.TEMPFAIL, reason)
+                verdict.accusation = record_of(outcome, peer, now, Kind.TEMPFAIL, reason)
             self._held(verdict, outcome, peer, now, reason)
         else:
             self._later(verdict, outcome, peer, now, reason, outcome.retry_after or None)
@@ -350,7 +299,7 @@ class Judge:
             return False
         self._returns.pop(message.sequence, None)
         verdict.retries.setdefault((due, attempts), []).append(message)
-        verdict.dispositions.append(_record(outcome, peer, now, Kind.TEMPFAIL, reason))
+        verdict.dispositions.append(record_of(outcome, peer, now, Kind.TEMPFAIL, reason))
         return True
 
     def _finish(
@@ -366,86 +315,9 @@ class Judge:
         if self._returns:
             self._returns.pop(outcome.message.sequence, None)
         verdict.done.append(outcome.message)
-        verdict.dispositions.append(_record(outcome, peer, now, kind, reason, final))
+        verdict.dispositions.append(record_of(outcome, peer, now, kind, reason, final))
 
 
 def _are_accepted(outcomes: Sequence[Outcome]) -> bool:
     """Whether each one is a plain 200."""
     return {(outcome.status, outcome.reason) for outcome in outcomes} == {(200, "")}
-
-
-def _stage(peer: Peer) -> int:
-    return _STAGE_ANSWER if peer.remote else _STAGE_NOT_CONNECTED
-
-
-def expire(message: Message, text: str, now: float) -> Disposition:
-    """Return the record of a message that is given up without an attempt (momentum.md 6.4)."""
-    return _untried(Kind.PERMFAIL, message, text, text, now)
-
-
-def forsake(message: Message, now: float) -> Disposition:
-    """Return the record of a message whose mark says that it may have been sent before a crash."""
-    record = _untried(Kind.PERMFAIL, message, FORSAKEN, f"554 5.4.2 [internal] {FORSAKEN}", now)
-    record.attempt += 1
-    return record
-
-
-def outage(message: Message, why: str, now: float, stage: int = _STAGE_NOT_CONNECTED) -> Disposition:
-    """Return the one record of an outage: no connection could be made, how far it came (momentum.md 6.3)."""
-    record = _untried(Kind.TEMPFAIL, message, why, f"451 4.4.1 [internal] No valid hosts ({why})", now)
-    record.stage = stage
-    return record
-
-
-def accuse(message: Message, reason: str, peer: Peer, now: float, stage: int = _STAGE_ANSWER) -> Disposition:
-    """Return the one record of a suspension that no answer began: a GOAWAY or TLS named the fault."""
-    record = _untried(Kind.TEMPFAIL, message, reason, f"451 4.7.1 [internal] {reason}", now)
-    record.word, record.remote, record.conn_id = reason, peer.remote, peer.conn_id
-    record.stage = stage
-    return record
-
-
-def _untried(kind: Kind, message: Message, reason: str, text: str, now: float) -> Disposition:
-    return Disposition(
-        kind=kind,
-        message=message,
-        at=now,
-        attempt=message.home.attempts,
-        status=NO_ANSWER,
-        reason=reason,
-        text=text,
-        stage=_STAGE_NOT_CONNECTED,
-    )
-
-
-def _record(
-    outcome: Outcome, peer: Peer, now: float, kind: Kind, reason: Reason | None, final: str = ""
-) -> Disposition:
-    is_answer = outcome.phase is Phase.ANSWERED
-    return Disposition(
-        kind=kind,
-        message=outcome.message,
-        at=now,
-        attempt=outcome.message.home.attempts + 1,
-        status=reason.code if reason is not None else NO_ANSWER,
-        reason=final or outcome.reason or ("" if kind is Kind.DELIVERED else f"HTTP status {outcome.status}"),
-        word=outcome.reason if is_answer else "",
-        is_known=reason is not None and reason.is_known,
-        http_status=outcome.status,
-        unregistered_at=outcome.unregistered_at,
-        remote=peer.remote,
-        size=outcome.size,
-        conn_id=peer.conn_id,
-        stage=_stage(peer),
-        text=final or _words(outcome, kind, reason if is_answer else None),
-    )
-
-
-def _words(outcome: Outcome, kind: Kind, reason: Reason | None) -> str:
-    """Word an outcome for the mainlog as SMTP would: code, enhanced code, text."""
-    code = _LOST if reason is None else _CODES[reason.klass]
-    if kind is Kind.TEMPFAIL and code.startswith("5"):
-        code = "451 4" + code[5:]
-    elif kind is Kind.PERMFAIL and code.startswith("4"):
-        code = "554 5" + code[5:]
-    return f"{code} {outcome.reason}".rstrip()

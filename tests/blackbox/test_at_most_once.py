@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from momentum_push.delivery.marking import AHEAD
-from momentum_push.delivery.verdict import FORSAKEN
+from momentum_push.delivery.records import FORSAKEN
 from tests.helpers.clients import curl, post, tokens
 from tests.helpers.daemon import DOMAIN, DaemonProcess, Record, conf_for, parse_record, running_daemon, until
 from tests.helpers.servers import Apns, running_apns, running_nginx

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from momentum_push.delivery.marking import AHEAD, Marking
 from momentum_push.delivery.pool import TURN
+from momentum_push.delivery.records import FORSAKEN
 from momentum_push.delivery.settings import Limit
-from momentum_push.delivery.verdict import FORSAKEN
 from momentum_push.errors import SpoolError
 from momentum_push.message import Home, Kind, Message
 from momentum_push.queues import Queue

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from momentum_push.clock import ManualClock
 from momentum_push.delivery import settle
+from momentum_push.delivery.records import Peer
 from momentum_push.delivery.settle import Settler
-from momentum_push.delivery.verdict import Judge, Peer, Verdict
+from momentum_push.delivery.verdict import Judge, Verdict
 from momentum_push.errors import SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList
 from momentum_push.meters import Meters

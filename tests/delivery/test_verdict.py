@@ -8,19 +8,9 @@ from typing import Any
 import pytest
 
 from momentum_push.delivery.breaker import DEAD_TOKENS, LEAST_DEAD
+from momentum_push.delivery.records import NO_ANSWER, Peer
 from momentum_push.delivery.trust import SUSPECT
-from momentum_push.delivery.verdict import (
-    DOUBT_S,
-    MAX_RETURNS,
-    MAX_STRANGE,
-    NO_ANSWER,
-    Judge,
-    Peer,
-    Verdict,
-    accuse,
-    expire,
-    outage,
-)
+from momentum_push.delivery.verdict import DOUBT_S, MAX_RETURNS, MAX_STRANGE, Judge, Verdict
 from momentum_push.message import Home, Kind, Message, Phase
 from momentum_push.message.reasons import ReasonTable
 from momentum_push.queues import RetryPolicy
@@ -326,46 +316,6 @@ def test_a_reload_changes_table_and_policy() -> None:
     verdict = bench.judge(outcomes, PEER, NOW)
     assert (len(verdict.done), list(verdict.retries)) == (1, [(NOW + 7, 1)])
     assert verdict.dispositions[0].text == "554 5.3.0 InternalServerError"
-
-
-@pytest.mark.parametrize(
-    ("status", "reason", "text"),
-    [
-        (200, "", "250 2.0.0"),
-        (410, "Unregistered", "550 5.1.1 Unregistered"),
-        (400, "BadTopic", "550 5.6.0 BadTopic"),
-        (403, "Forbidden", "550 5.7.1 Forbidden"),
-        (500, "InternalServerError", "451 4.3.0 InternalServerError"),
-        (429, "TooManyRequests", "451 4.7.1 TooManyRequests"),
-    ],
-)
-def test_the_mainlog_reads_like_smtp(status: int, reason: str, text: str) -> None:
-    assert judge().judge([outcome(some(), status, reason)], PEER, NOW).dispositions[0].text == text
-
-
-def test_an_answer_keeps_what_apple_said_of_the_token() -> None:
-    answer = outcome(some(), 410, "Unregistered", unregistered_at=1_700_000_000)
-    record = judge().judge([answer], PEER, NOW).dispositions[0]
-    assert (record.unregistered_at, record.size, record.conn_id, record.stage) == (
-        1_700_000_000,
-        321,
-        PEER.conn_id,
-        9,
-    )
-
-
-def test_records_without_an_attempt_say_so() -> None:
-    mine = some(attempts=2)
-    gone = expire(mine, "554 5.4.5 [internal] Delivery not attempted (message expired)", NOW)
-    assert (gone.kind, gone.attempt, gone.status, gone.stage, gone.remote) == (Kind.PERMFAIL, 2, 255, 0, "")
-    down = outage(mine, "connection refused", NOW)
-    assert (down.kind, down.text) == (
-        Kind.TEMPFAIL,
-        "451 4.4.1 [internal] No valid hosts (connection refused)",
-    )
-    doubt = accuse(mine, "BadCertificateEnvironment", PEER, NOW)
-    assert (doubt.kind, doubt.attempt, doubt.remote) == (Kind.TEMPFAIL, 2, PEER.remote)
-    assert doubt.text == "451 4.7.1 [internal] BadCertificateEnvironment"
 
 
 # --- words that nobody knows
