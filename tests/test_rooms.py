@@ -51,6 +51,7 @@ PURE = (
     "queues.queue",
     "queues.throttle",
     "delivery.breaker",
+    "delivery.fleet",
     "delivery.plan",
     "delivery.records",
     "delivery.sizing",

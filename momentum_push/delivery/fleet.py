@@ -9,16 +9,20 @@
     DRAINING               neither
 
 A suspect gets nothing while there are others, or could be; where there is nobody else it goes on.
-No socket, no loop: `now` is monotonic.
+Pure: connections are looked at, never told anything; `now` is monotonic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from momentum_push.delivery.apns.connection import Connection, ConnectionState
+from momentum_push.delivery.apns.options import ConnectionState
 from momentum_push.delivery.sizing import RoundTrip, lags, needs
+
+if TYPE_CHECKING:
+    from momentum_push.delivery.apns.connection import Connection
 
 __all__ = ["Fleet", "Limited", "Survey"]
 

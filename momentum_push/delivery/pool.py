@@ -1,17 +1,12 @@
 """The pool of connections of one queue: one credential, one set of routes, never mixed.
 
     queue ──► pump ──► the first connection with room for all ──► Apple   (under "drop" by way of `marking`)
-      ▲         │ all full: open as many as what waits needs (`sizing`)
+      ▲         │ all full: open as many as what waits needs (`growth`)
       │         └ turn over: come back in the next turn of the loop
       └── outcomes ── judge ──► settler
 
-Two things hold a whole queue (design.md 4, "Retry" in interfaces.md 2); neither moves a message nor
-counts an attempt, and each writes one record when it begins:
-
-    outage        no connection can be made: wait 1 s, doubling to 60 s, shared by the whole pool
-    suspension    answers accuse the credential (`trust`), or call too many tokens dead (`breaker`): one
-                  probing request after 1 s, then after twice that … until an answer shows that it is
-                  believed again, or accepts a notification
+What holds a whole queue, an outage or a suspension, is in `standing`, when another connection is opened
+in `growth`, and how that is done in `connector`.
 
 Where some connections serve and another cannot be made, only the next connect waits. A connection that
 was made by other settings finishes what it has; what it says of its credential no longer counts.
@@ -23,24 +18,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-import structlog
-
 from momentum_push.delivery.apns.connection import Connection, ConnectionState
 from momentum_push.delivery.apns.failures import STAGE_READING, ConnectFailed
 from momentum_push.delivery.connector import Connector
 from momentum_push.delivery.fleet import Fleet, Limited
+from momentum_push.delivery.growth import Growth
 from momentum_push.delivery.marking import Marking, Source
 from momentum_push.delivery.plan import share
-from momentum_push.delivery.records import BLACKHOLED, Peer, accuse, expire, forsake, outage
+from momentum_push.delivery.records import BLACKHOLED, Peer, expire, forsake
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import Limit, PoolSettings
-from momentum_push.delivery.sizing import STUCK_S, to_open
-from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
+from momentum_push.delivery.standing import Standing
+from momentum_push.delivery.trust import SUSPECT
 from momentum_push.delivery.turns import BUDGET
 from momentum_push.delivery.verdict import Judge, Verdict
 from momentum_push.message import Disposition, Message, Outcome, Phase
-from momentum_push.message.reasons import Action
 from momentum_push.message.rules import effective_topic
 from momentum_push.queues import Queue, Throttle
 
@@ -49,11 +42,7 @@ __all__ = ["Pool"]
 TURN = BUDGET
 """Messages that one turn of the loop sends for one queue, when no other queue is busy."""
 
-OUTAGE = "outage"
-
 SHORTEST_WAIT_S = 0.001
-
-log = structlog.get_logger()
 
 
 class Pool:
@@ -74,11 +63,14 @@ class Pool:
             queue, services.spool, give_up=self._give_up, wake=self.wake, come_back=self._come_back_in
         )
         self._source: Source = self._marking if settings.drops_unknown else queue
+        self._growth = Growth(self._fleet, self._connector, self._labels, self._come_back_in)
+        self._standing = Standing(
+            queue, services, settings.credential.identity,
+            head=lambda: self._source.head(), note=self._note, on_hold=self._marking.release,
+        )  # fmt: skip
         self._topics: dict[tuple[str, str], str] = {}
-        self._stuck_since: float | None = None  # monotonic
         self._is_stopping = False
         self._foreign: set[Connection] = set()
-        self._trust = Trust()
 
     def __repr__(self) -> str:
         name = f"{self.queue.key.binding}/{self.queue.key.domain}"
@@ -107,7 +99,7 @@ class Pool:
     @property
     def is_suspended(self) -> bool:
         """Whether the credential is in doubt."""
-        return self._trust.is_suspended
+        return self._standing.is_suspended
 
     @property
     def _waiting(self) -> int:
@@ -126,10 +118,11 @@ class Pool:
     def configure(self, settings: PoolSettings) -> None:
         """Go by new settings; connections that were made by others finish what they have and close."""
         before, self.settings = self.settings, settings
+        self._standing.credential = settings.credential.identity
         if settings.identity != before.identity:
             self._start_over()
         elif settings.dead_token_limit != before.dead_token_limit:
-            self._believe()
+            self._standing.believe()
         self._connector.configure(settings)
         self._marking.release()
         self._source = self._marking if settings.drops_unknown else self.queue
@@ -146,7 +139,7 @@ class Pool:
         self._foreign.update(self.connections)
         for connection in list(self.connections):
             connection.drain("configuration changed")
-        self._believe()
+        self._standing.believe()
         self._connector.cancel()  # or a route or proxy that hangs would hold up, and fail, its successor
         self._judge.start_over()
         self._connector.forget()
@@ -185,7 +178,7 @@ class Pool:
             return 0
         sent, gone = self._fill(allowance, now)
         if sent:
-            self._stuck_since = None
+            self._growth.moved()
         self._services.queues.refill(self.queue)
         if not self._source.has_due(now):
             self._services.queues.look(self.queue)
@@ -194,7 +187,7 @@ class Pool:
         elif self._shed(now):
             self._services.queues.look(self.queue)
         else:
-            self._grow(now)
+            self._growth.grow(self._waiting, self.settings.max_connections, self._services.clock.monotonic())
         return sent + gone
 
     def _shed(self, now: float) -> bool:
@@ -270,7 +263,7 @@ class Pool:
 
     def _capacities(self) -> list[int]:
         """Return what each connection would take."""
-        is_alone = len(self._fleet) + self.opening >= self.settings.max_connections
+        is_alone = self._growth.is_at_limit(self.settings.max_connections)
         return self._fleet.capacities(self._services.clock.monotonic(), is_alone)
 
     def _drop_expired(self, messages: list[Message], now: float) -> list[Message]:
@@ -319,43 +312,6 @@ class Pool:
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────
 
-    def _grow(self, now: float) -> None:
-        """Open more connections when all are full, unless something forbids it for now."""
-        monotonic = self._services.clock.monotonic()
-        if (pardon := self._fleet.next_pardon()) is not None:
-            self._come_back(now, pardon - monotonic)
-        left = self.settings.max_connections - len(self._fleet) - self.opening
-        if left <= 0:
-            self._note_limit(monotonic)
-            return
-        if any(self._capacities()):
-            return
-        survey, round_trip = self._fleet.survey(monotonic), self._fleet.round_trip.seconds
-        coming = survey.coming + self.opening
-        most = survey.serving + coming + left
-        if self._stuck_since is None:
-            self._stuck_since = monotonic
-        stuck = monotonic - self._stuck_since
-        count = to_open(self._waiting, round_trip, survey.trip, survey.serving, coming, most, stuck)
-        if count and not self._connector.open(count):
-            self._come_back(now, self._connector.ready_at() - monotonic)
-        elif not count and stuck < STUCK_S:
-            self._come_back(now, STUCK_S - stuck)
-        elif not count and survey.probe_ends is not None:
-            self._come_back(now, survey.probe_ends - monotonic)
-
-    def _note_limit(self, monotonic: float) -> None:
-        limited = self._fleet.note_limit(self._waiting, monotonic)
-        if limited is not None:
-            log.warning(
-                "window_limited",
-                domain=self._labels[0],
-                binding=self._labels[1],
-                connections=len(self._fleet),
-                needs=limited.needs,
-                fix=f"set max_outbound_connections = {limited.needs}, or send from nearer to Apple",
-            )
-
     def addresses(self) -> Iterable[str]:
         """Return where the connections go, one entry each."""
         return [link.remote for link in self.connections]
@@ -366,34 +322,23 @@ class Pool:
         if self._is_stopping or settings.identity != self.settings.identity:
             self._foreign.add(connection)
             connection.close("stopping" if self._is_stopping else "configuration changed")
-        elif self.queue.hold_reason == OUTAGE:
-            self.queue.release()
+        else:
+            self._standing.let_in()
 
     def on_connect_failed(self, failure: ConnectFailed, connection: Connection | None, wait: float) -> None:
         """Hold the queue for `wait` seconds where nothing else serves it."""
-        if connection is not None and self._read_goodbye(connection, failure.stage):
+        counts = self._counts(connection)
+        if connection is not None and self._standing.read_goodbye(connection, failure.stage, counts):
             return
-        if failure.is_credential:
-            self._accuse_by(failure.reason, failure.stage, connection, SUSPECT if not self._is_served else 1)
-            return
-        now = self._services.clock.now()
-        if not self._is_served and now >= self.queue.not_before:
-            self._begin_outage(failure, now, now + wait)
+        is_served = self._fleet.is_serving
+        if failure.is_credential and counts:
+            self._standing.accuse(failure.reason, failure.stage, connection, 1 if is_served else SUSPECT)
+        elif not failure.is_credential and not is_served:
+            self._standing.shut_out(failure, wait)
 
-    @property
-    def _is_served(self) -> bool:
-        return self._fleet.is_serving
-
-    def _begin_outage(self, failure: ConnectFailed, now: float, until: float) -> None:
-        head = self._source.head()
-        if self.queue.hold_reason != OUTAGE and head is not None:
-            self._note(outage(head, str(failure), now, failure.stage))
-        self._hold(until, OUTAGE)
-
-    def _hold(self, until: float, reason: str) -> None:
-        self._marking.release()
-        self.queue.hold(until, reason)
-        self._services.queues.wake_at(self.queue.key, until)
+    def _counts(self, connection: Connection | None) -> bool:
+        """Whether it matters still what a connection says of the credential in effect."""
+        return not self._is_stopping and connection not in self._foreign
 
     # ── in ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -405,8 +350,8 @@ class Pool:
         slow = self._measure(connection, outcomes, verdict)
         if verdict.again:
             self._marking.unsend(verdict.again)
-        if not self._is_stopping and connection not in self._foreign:
-            self._weigh(verdict, now, connection.state is ConnectionState.DRAINING)
+        if self._counts(connection):
+            self._standing.weigh(verdict, now, connection.state is ConnectionState.DRAINING)
         if verdict.suspensions and self.is_suspended:
             slow = "credential in doubt"
         if why := verdict.retire or slow:
@@ -420,8 +365,9 @@ class Pool:
         """Let go of a connection that closed; see whether another one has room."""
         had_answered = self._fleet.has_answered(connection)
         if connection.state is ConnectionState.CLOSED and self._fleet.remove(connection):
-            self._read_goodbye(connection)
-            if connection.loss is not None and connection not in self._foreign and not self._is_stopping:
+            counts = self._counts(connection)
+            self._standing.read_goodbye(connection, STAGE_READING, counts)
+            if connection.loss is not None and counts:
                 self._connector.lost(connection.loss, connection, had_answered)
             self._foreign.discard(connection)
         self.wake()
@@ -446,69 +392,3 @@ class Pool:
         self._connector.proved()
         fleet.measure(connection, seconds, monotonic)
         return fleet.laggard(connection, monotonic)
-
-    def _read_goodbye(self, connection: Connection, stage: int = STAGE_READING) -> bool:
-        """Count a GOAWAY; return whether it names a fault of the credential, and accuses it (apns.md 6.4)."""
-        reason = connection.goaway_reason
-        if not reason:
-            return False
-        row = self._services.table.by_word(reason)
-        word = reason if row is not None else "other"
-        self._services.meters.goaways[*self._labels, word] += 1
-        if row is None or row.action is not Action.SUSPEND:
-            return False
-        self._accuse_by(reason, stage, connection, SUSPECT)
-        return True
-
-    def _accuse_by(self, reason: str, stage: int, connection: Connection | None, count: int) -> None:
-        """Accuse the credential by what a peer said instead of answering."""
-        if self._is_stopping or connection in self._foreign:
-            return
-        now, head = self._services.clock.now(), self._source.head()
-        peer = Peer(connection.remote, connection.conn_id) if connection is not None else Peer()
-        self._accuse(count, reason, accuse(head, reason, peer, now, stage) if head else None, now)
-
-    # ── trust ────────────────────────────────────────────────────────────────────────────────────
-
-    def _weigh(self, verdict: Verdict, now: float, was_draining: bool) -> None:
-        """Draw conclusions about the credential.
-
-        A connection that is told that its provider token is worn out says so once, and drains. When one
-        after the other is told the same, a new connection is no remedy, and Apple takes rapid reconnecting
-        for an attack: the clock is wrong, here or there.
-        """
-        count = verdict.suspensions or (0 if was_draining else 1)
-        if verdict.believed:
-            self._believe()
-        elif verdict.accusation is not None and count:
-            self._accuse(count, verdict.accusation.reason, verdict.accusation, now)
-        elif self.is_suspended:
-            self._probe_later(now)  # a probe that told nothing of the credential
-
-    def _believe(self) -> None:
-        if self._trust.believe():
-            log.info("suspension_lifted", domain=self._labels[0], binding=self._labels[1])
-            self.queue.release()
-
-    def _accuse(self, count: int, reason: str, record: Disposition | None, now: float) -> None:
-        begins = self._trust.accuse(count, reason)
-        if begins and record is not None:
-            self._note(record)
-        if self.is_suspended:
-            self._probe_later(now, begins)
-
-    def _probe_later(self, now: float, begins: bool = False) -> None:
-        if now < self.queue.not_before:
-            return
-        wait, reason = self._trust.next_probe(), self._trust.reason
-        self._hold(now + wait, reason)
-        report = log.error if begins else log.info
-        report(
-            "binding_suspended",
-            domain=self._labels[0],
-            binding=self._labels[1],
-            reason=reason,
-            credential=self.settings.credential.identity,
-            fix=fix_for(reason),
-            next_probe_s=wait,
-        )
