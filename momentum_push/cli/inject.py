@@ -113,6 +113,7 @@ _HEADERS = {
     "expiration": "apns-expiration, epoch seconds; 0: one attempt.",
     "collapse-id": "apns-collapse-id, up to 64 bytes.",
     "apns-id": "apns-id, a UUID; for a single token.",
+    "deliver-at": "When to send, epoch seconds; default: now.",
 }
 
 

@@ -74,7 +74,7 @@ class Push:
     domain: str
     payload: bytes
     headers: dict[str, str] = field(default_factory=dict)
-    """Apple's headers, by name without `apns-`."""
+    """Apple's headers, by name without `apns-`; and our `deliver-at`."""
     mailfrom: str = ""
 
 
@@ -193,7 +193,10 @@ class HttpSender:
 
 def _number_or_text(name: str, value: str) -> object:
     is_number = (
-        name in ("priority", "expiration") and value.isascii() and value.isdecimal() and len(value) < 19
+        name in ("priority", "expiration", "deliver-at")
+        and value.isascii()
+        and value.isdecimal()
+        and len(value) < 19
     )
     return int(value) if is_number else value
 
@@ -316,7 +319,8 @@ def encode_mail(push: Push, token: str | None) -> bytes:
     """Write the mail with one push part (momentum.md 4.2); `token` None: the recipients name the devices."""
     payload, is_plain = push.payload, _travels_as_it_is(push.payload)
     inner = [] if token is None else [f"X-Device-Token: {_one_line(token)}"]
-    inner += [f"apns-{name}: {value}" for name, value in push.headers.items()]
+    for name, value in push.headers.items():
+        inner.append(f"X-Deliver-At: {value}" if name == "deliver-at" else f"apns-{name}: {value}")
     inner += [f"Content-Transfer-Encoding: {'7bit' if is_plain else 'base64'}"]
     boundary = f"=_{uuid.uuid4().hex}"
     head = [

@@ -156,6 +156,8 @@ def _fields(message: Message) -> Iterator[tuple[str, object]]:
     yield "queue", f"{home.queue.domain} (binding {home.queue.binding}, group {home.queue.binding_group})"
     yield "list", f"{home.number}, place {message.place} of {home.count}, lane {home.lane}"
     yield "received", f"{_time(part.received_at)} {part.protocol} {part.client}"
+    if part.deliver_at:
+        yield "deliver at", _time(part.deliver_at)
     yield "due", _time(home.due)
     yield "attempts", home.attempts
     if home.is_marked(message.place):

@@ -290,7 +290,7 @@ class Pool:
     def _final_for(self, message: Message, now: float) -> str | None:
         """Return why a message may not be attempted any more, None when it may."""
         part = message.part
-        return self.settings.retry.forbids(part.received_at, part.expiration, now)
+        return self.settings.retry.forbids(part.starts_at, part.expiration, now)
 
     def _settle(self, verdict: Verdict) -> None:
         for disposition in verdict.dispositions:

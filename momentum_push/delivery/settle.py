@@ -185,7 +185,7 @@ class Settler:
     def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
         labels = (key.domain, key.binding)
         delivered = [item for item in dispositions if item.kind is Kind.DELIVERED]
-        waited = [item.at - item.message.part.received_at for item in delivered]
+        waited = [item.at - item.message.part.starts_at for item in delivered]
         self._meters.queue_seconds[labels].observe_all([max(0.0, seconds) for seconds in waited])
         self._meters.deliveries[labels] += len(delivered)
         if len(delivered) == len(dispositions):

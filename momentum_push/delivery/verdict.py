@@ -223,7 +223,7 @@ class Judge:
         Aside, so that the next probe asks for another token; its record may not look like a dead one's.
         """
         self._returns.pop(message.sequence, None)
-        if self.policy.is_expired(message.part.received_at, now):
+        if self.policy.is_expired(message.part.starts_at, now):
             verdict.done.append(message)
             verdict.dispositions.append(expire(message, EXCEEDED_TIME, now))
         else:
@@ -260,7 +260,7 @@ class Judge:
     ) -> None:
         message = outcome.message
         returns = self._returns.get(message.sequence, 0) + 1
-        if self._is_suspended and not self.policy.is_expired(message.part.received_at, now):
+        if self._is_suspended and not self.policy.is_expired(message.part.starts_at, now):
             verdict.again.append(message)
         elif self._is_suspended or returns > MAX_RETURNS:
             verdict.resent += self._later(verdict, outcome, peer, now, reason, None)
@@ -276,7 +276,7 @@ class Judge:
         Where no suspension follows, the credential serves other messages, and this one may not come back
         for ever.
         """
-        if self.policy.is_expired(outcome.message.part.received_at, now):
+        if self.policy.is_expired(outcome.message.part.starts_at, now):
             self._later(verdict, outcome, peer, now, reason, None)
         else:
             self._again(verdict, outcome, peer, now, reason)
@@ -293,7 +293,7 @@ class Judge:
         """Count an attempt; return whether another one follows."""
         message = outcome.message
         attempts = message.home.attempts + 1
-        due = self.policy.after_failure(message.part.received_at, attempts, now, wait)
+        due = self.policy.after_failure(message.part.starts_at, attempts, now, wait)
         if isinstance(due, str):
             self._finish(verdict, outcome, peer, now, Kind.PERMFAIL, reason, due)
             return False

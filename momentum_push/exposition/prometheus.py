@@ -64,7 +64,7 @@ _DAEMON: dict[str, tuple[str, str]] = {
 
 _HISTOGRAMS: dict[str, tuple[tuple[str, ...], str]] = {
     "delivery_seconds": (_QUEUE, "from the last byte of a request to its answer"),
-    "queue_seconds": (_QUEUE, "from reception to delivery"),
+    "queue_seconds": (_QUEUE, "from reception, or deliver_at, to delivery"),
     "spool_commit_seconds": ((), "one commit of the spool"),
     "loop_lag_seconds": ((), "how late the event loop rings a timer"),
 }

@@ -85,7 +85,7 @@ class Checker:
         return results
 
     def _maker(self, origin: Origin, draft: Draft, content: Content, key: QueueKey, now: float) -> _Maker:
-        home = Home(queue=key, lane=_lane(content.priority), due=now)
+        home = Home(queue=key, lane=_lane(content.priority), due=content.deliver_at or now)
         return _Maker(self._part(origin, draft, content, now), home, content.apns_id)
 
     def _part(self, origin: Origin, draft: Draft, content: Content, now: float) -> Part:
@@ -106,6 +106,7 @@ class Checker:
             context=draft.context,
             conn_context=origin.context,
             size=draft.size,
+            deliver_at=content.deliver_at,
         )
 
 

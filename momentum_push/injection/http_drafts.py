@@ -42,6 +42,7 @@ FIELD_OF = {
     "BadCollapseId": "collapse_id",
     "BadMessageId": "apns_id",
     "BadContext": "context",
+    "BadDeliveryDate": "deliver_at",
 }
 """Where to look for what a word complains of; other words are about the notification as a whole."""
 
@@ -72,6 +73,7 @@ class _Options(NamedTuple):
     collapse_id: Any
     context: Any
     apns_id: Any
+    deliver_at: Any
 
 
 class Gatherer:
@@ -88,7 +90,7 @@ class Gatherer:
         self.count = 0
         self._domain = domain
         self._rest: tuple[object, ...] = ()
-        self._options: _Options | Refusal = _Options(*[None] * 9)
+        self._options: _Options | Refusal = _Options(*[None] * 10)
         self._payload = b""
         self._draft: Draft | None = None
 
@@ -173,8 +175,8 @@ class Gatherer:
 
 def _draft(payload: bytes, tokens: list[str], options: _Options) -> Draft:
     # By position, because this is the hot path: domain, payload, tokens, rcpts, then as in _Options.
-    domain, binding, topic, push_type, priority, expiration, collapse_id, context, apns_id = options
+    domain, binding, topic, push_type, priority, expiration, collapse_id, context, apns_id, at = options
     return Draft(
         domain, payload, tokens, None, binding, topic, push_type, priority, expiration, collapse_id, apns_id,
-        context.copy(),
+        context.copy(), deliver_at=at,
     )  # fmt: skip

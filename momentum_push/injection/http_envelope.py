@@ -80,6 +80,7 @@ class Item(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     collapse_id: Text = UNSET
     context: dict[str, str] | UnsetType | None = UNSET
     apns_id: Text = UNSET
+    deliver_at: Number = UNSET
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,6 +99,7 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     collapse_id: Text = UNSET
     context: dict[str, str] | UnsetType | None = UNSET
     apns_id: Text = UNSET
+    deliver_at: Number = UNSET
 
 
 _ENVELOPE = msgspec.json.Decoder(Envelope)
@@ -120,6 +122,7 @@ _BAD = {
     "collapse_id": "BadCollapseId",
     "apns_id": "BadMessageId",
     "context": "BadContext",
+    "deliver_at": "BadDeliveryDate",
 }
 """The word for a value of the wrong type, by its key."""
 

@@ -45,6 +45,9 @@ MAX_PENDING = 2_000_000
 
 _RETRY_AFTER_S = 5
 
+_Heap = tuple[QueueKey, int, float]
+"""What may share a list: queue, lane, and `deliver_at`."""
+
 log = structlog.get_logger()
 
 
@@ -130,7 +133,7 @@ class Intake(Checker):
         self._queues = queues
         self._meters = meters
         self._ready: list[MessageList] = []
-        self._pending: dict[tuple[QueueKey, int], list[Message]] = {}
+        self._pending: dict[_Heap, list[Message]] = {}
         self._waiters: list[_Waiter] = []
         self._waiting = 0
         self._committer: asyncio.Task[None] | None = None
@@ -218,8 +221,9 @@ class Intake(Checker):
     ) -> asyncio.Future[None]:
         """Have `messages` put on disk by the next commit: whole `lists`, and the `rest` of them."""
         self._ready += lists
-        for home, run in groupby(rest, key=attrgetter("home")):
-            self._pending.setdefault((home.queue, home.lane), []).extend(run)
+        for home, group in groupby(rest, key=attrgetter("home")):
+            run = list(group)
+            self._pending.setdefault((home.queue, home.lane, run[0].part.deliver_at), []).extend(run)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(protocol, messages, loop.create_future())
         self._waiters.append(waiter)
@@ -286,7 +290,8 @@ def _lay_out_run(
         message.sequence = sequence
     home = run[0].home
     if len(run) == MAX_LIST and all([message.home is home for message in run]):  # noqa: C419  faster
-        lists.append(MessageList.gather(home.queue, home.lane, now, run))
+        due = max(now, run[0].part.deliver_at)
+        lists.append(MessageList.gather(home.queue, home.lane, due, run))
     else:
         rest += run
 
@@ -296,10 +301,10 @@ def _answer(waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None
         waiter.answer(error)
 
 
-def _gather(pending: dict[tuple[QueueKey, int], list[Message]], now: float) -> list[MessageList]:
+def _gather(pending: dict[_Heap, list[Message]], now: float) -> list[MessageList]:
     return [
-        MessageList.gather(queue, lane, now, messages[start : start + MAX_LIST])
-        for (queue, lane), messages in pending.items()
+        MessageList.gather(queue, lane, max(now, deliver_at), messages[start : start + MAX_LIST])
+        for (queue, lane, deliver_at), messages in pending.items()
         for start in range(0, len(messages), MAX_LIST)
     ]
 

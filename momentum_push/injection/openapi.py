@@ -47,6 +47,10 @@ _OPTIONS: Node = {
     },
     "collapse_id": _text("apns-collapse-id, at most 64 bytes"),
     "apns_id": _text("apns-id, a UUID; only for a single notification"),
+    "deliver_at": {
+        "type": ["integer", "string", "null"],
+        "description": "When to send, epoch seconds, at most 30 days ahead and before expiration; past: now",
+    },
     "context": {
         "type": ["object", "null"],
         "additionalProperties": {"type": "string"},

@@ -206,7 +206,7 @@ def seconds_in_queue(decimals: int) -> Column:
     """Return a column of the seconds from reception to the disposition; never below 0, clocks may jump."""
 
     def spent(item: Disposition) -> float:
-        return max(0.0, item.at - item.message.part.received_at)
+        return max(0.0, item.at - item.message.part.starts_at)
 
     return lambda batch: each([spent(item) for item in batch.items], lambda s: f"{s:.{decimals}f}")
 

@@ -5,7 +5,7 @@ Every line is an object with `type` and `time` (epoch seconds, with fraction):
     type             further fields
     reception        mid apns_id batch_id conn_id binding_group binding domain source destination
                      device_token topic push_type priority expiration collapse_id protocol client
-                     return_path context conn_context size received_at
+                     return_path context conn_context size received_at deliver_at
     delivery         those of reception, and
     tempfail           attempt status reason apple_reason http_status unregistered_at text remote
     permfail           outbound_conn_id stage bytes_sent queue_seconds
@@ -153,6 +153,7 @@ class JsonLogger:
             "conn_context": self._context(part.conn_context),
             "size": part.size or len(message.payload),
             "received_at": part.received_at,
+            "deliver_at": part.deliver_at,
         }
 
     def _context(self, context: dict[str, str]) -> Record:
@@ -186,7 +187,7 @@ def _disposition(item: Disposition, message: Record) -> Record:
         "outbound_conn_id": item.conn_id,
         "stage": item.stage,
         "bytes_sent": item.size,
-        "queue_seconds": max(0.0, round(item.at - item.message.part.received_at, 6)),
+        "queue_seconds": max(0.0, round(item.at - item.message.part.starts_at, 6)),
     }
 
 

@@ -56,6 +56,8 @@ class Draft(msgspec.Struct, gc=False):
     """Bytes that the message had on the wire, for the reception record; 0: the payload's."""
     payloads: list[bytes] | None = None
     """One beside each of `tokens`; None: all have `payload`."""
+    deliver_at: Any = None
+    """When it is to be sent, epoch seconds; None, 0 and what is past: now."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

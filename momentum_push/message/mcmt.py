@@ -83,6 +83,8 @@ class Mcmt(msgspec.Struct, frozen=True, gc=False):
     expiration: str | None = None
     collapse_id: str | None = None
     apns_id: str | None = None
+    deliver_at: str | None = None
+    """`X-Deliver-At`: epoch seconds."""
     size: int = 0
     """Bytes of the whole mail."""
 
@@ -96,6 +98,7 @@ _READ: Mapping[bytes, str] = {
     b"apns-expiration": "expiration",
     b"apns-collapse-id": "collapse_id",
     b"apns-id": "apns_id",
+    b"x-deliver-at": "deliver_at",
 }
 _MAIL_ONCE = frozenset((b"content-type", b"content-transfer-encoding"))
 _PART_ONCE = _MAIL_ONCE | _READ.keys()
@@ -379,4 +382,5 @@ def _draft(mail: Mcmt, domain: str, context: dict[str, str]) -> Draft:
         context=context,
         return_path=(mail.return_path or "").strip("<>"),
         size=mail.size,
+        deliver_at=mail.deliver_at,
     )

@@ -55,7 +55,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     """What the messages of one injection share; checked, complete, never changed again."""
 
     received_at: float
-    """Epoch seconds; expiry and `queue_seconds` count from here, over all retries."""
+    """Epoch seconds."""
     expiration: int
     """`apns-expiration` in absolute epoch seconds, worked out once; 0: one attempt at Apple."""
     push_type: str
@@ -75,6 +75,13 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     conn_context: dict[str, str] = msgspec.field(default_factory=dict)
     size: int = 0
     """Bytes at reception, for the records; 0: the payload's length."""
+    deliver_at: float = 0.0
+    """When the sender wants it sent, epoch seconds, later than `received_at`; 0: at once."""
+
+    @property
+    def starts_at(self) -> float:
+        """When its first attempt was due; expiry, retries and `queue_seconds` count from here."""
+        return self.deliver_at or self.received_at
 
 
 class Home(msgspec.Struct, gc=False, eq=False):

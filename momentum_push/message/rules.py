@@ -10,7 +10,8 @@ What a header that is left out means, in this order:
     topic         the configuration's (`Content.topic` stays empty, so that a reload may change it)
     push type     `apn_push_type`; else by the suffix of the topic; else by the payload; else `alert`
     priority      `apn_priority`; `background` is always 5 (rule 5 of apns.md 3.5: forced, not refused)
-    expiration    `apn_expiry` seconds from now, as an absolute time; 0: one attempt at Apple
+    expiration    `apn_expiry` seconds from when it is to be sent, an absolute time; 0: one attempt at Apple
+    deliver at    now, which is also what a time that is past means
     collapse id   none;  apns-id: made by us
 
 Decisions. `apn_strict_payload = false` turns off the rules for payloads only: size, JSON and headers are
@@ -41,6 +42,9 @@ from momentum_push.message.push_types import (
 )
 
 __all__ = ["Content", "ContentCheck", "Rules", "check_content", "effective_topic"]
+
+MAX_AHEAD_S = 30 * 86_400
+"""How far ahead a message may be scheduled; whoever wants more keeps a calendar."""
 
 MAX_EXPIRATION = 253_402_300_799
 """The last second of the year 9999; beyond it somebody counted milliseconds."""
@@ -86,6 +90,8 @@ class Content(msgspec.Struct, frozen=True):
     collapse_id: str
     apns_id: str
     """Lower case; empty: to be made by us."""
+    deliver_at: float = 0.0
+    """Epoch seconds, in the future; 0: at once."""
 
 
 class _Refused(Exception):
@@ -173,13 +179,15 @@ def _check_headers(draft: Draft, rules: Rules, now: float, named: str, shown: st
     topic = effective_topic(named, rules.default_topic, push_type)
     if topic:
         _check_agreement(topic, named, rules, push_type)
+    deliver_at = 0 if draft.deliver_at is None else _check_deliver_at(draft.deliver_at, now)
     content = Content(
         topic=named,
         push_type=push_type,
         priority=_check_priority(draft.priority, rules.priority, row),
-        expiration=_check_expiration(draft.expiration, rules.expiry, now),
+        expiration=_check_expiration(draft.expiration, rules.expiry, now, deliver_at or now),
         collapse_id="" if draft.collapse_id is None else _check_collapse_id(draft.collapse_id),
         apns_id="" if draft.apns_id is None else _check_apns_id(draft.apns_id, len(draft.tokens)),
+        deliver_at=deliver_at,
     )
     return _Headers(content, topic, row.max_bytes)
 
@@ -265,15 +273,26 @@ def _check_priority(asked: Any, default: int, row: PushType) -> int:
     return priority
 
 
-def _check_expiration(asked: Any, expiry: int, now: float) -> int:
+def _check_deliver_at(asked: Any, now: float) -> int:
+    """Return when to send, 0 for now."""
+    deliver_at = _whole_number("BadDeliveryDate", "deliver_at", asked)
+    if deliver_at > now + MAX_AHEAD_S:
+        what = f"must be seconds since 1970, at most 30 days ahead; got {_say(deliver_at)}"
+        raise _Refused("BadDeliveryDate", f"deliver_at: {what}")
+    return deliver_at if deliver_at > now else 0
+
+
+def _check_expiration(asked: Any, expiry: int, now: float, start: float) -> int:
+    """Return the expiration of a message that is to be sent at `start`."""
     if asked is None:
-        return int(now) + expiry if expiry else 0
+        return int(start) + expiry if expiry else 0
     expiration = _whole_number("BadExpirationDate", "apns-expiration", asked)
     if not 0 <= expiration <= MAX_EXPIRATION:
         what = f"must be seconds since 1970, not milliseconds; got {_say(expiration)}"
         raise _Refused("BadExpirationDate", f"apns-expiration: {what}")
-    if 0 < expiration <= now:
-        raise _Refused("BadExpirationDate", f"apns-expiration: {expiration} is past; nothing would be sent")
+    if 0 < expiration <= start:
+        what = "is past" if start == now else f"is not after deliver_at, {start:.0f}"
+        raise _Refused("BadExpirationDate", f"apns-expiration: {expiration} {what}; nothing would be sent")
     return expiration
 
 

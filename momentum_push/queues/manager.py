@@ -8,7 +8,8 @@
 
 The spool holds every list; memory holds those at the front. `max_resident_messages` and
 `max_resident_bytes` bound memory (momentum.md 6.2): above them a new list is left to the spool, and
-delayed lists that memory held are forgotten there. A lane with nothing to send may always take a list,
+delayed lists that memory held are forgotten there. What was scheduled for later stays there until it
+is due, whatever room there is. A lane with nothing to send may always take a list,
 so that a full house never stops a small queue.
 
 Due times are wall time, for they outlive the process. Holds do not: when the wall clock jumps they move
@@ -259,6 +260,9 @@ class QueueManager:
 
         Where there is none, delayed lists make way: they wait anyhow.
         """
+        if batch.messages[0].part.deliver_at > now:  # of one list all or none are scheduled
+            lane.books.store(batch)
+            return
         if lane.books.comes_first(batch) and not self._has_room(lane):
             for delayed in lane.drop_delayed():
                 self.resident -= len(delayed.messages)

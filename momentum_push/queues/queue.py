@@ -198,6 +198,6 @@ class Queue:
         return next((head for lane in self.lanes.values() for head in lane.heads()), None)
 
     def oldest(self) -> float | None:
-        """Return the reception time of the oldest message at a head; None when memory holds none."""
-        heads = (head.part.received_at for lane in self.lanes.values() for head in lane.heads())
+        """Return since when the oldest message at a head may be sent; None when memory holds none."""
+        heads = (head.part.starts_at for lane in self.lanes.values() for head in lane.heads())
         return min(heads, default=None)

@@ -72,11 +72,12 @@ def test_http_puts_the_payload_in_byte_by_byte():
 
 def test_http_sends_apples_headers_as_members():
     headers = ["--topic", "com.example.news", "--push-type", "alert", "--priority", "5",
-               "--expiration", "1900000000", "--collapse-id", "17", "--apns-id", UUID]  # fmt: skip
+               "--expiration", "1900000000", "--collapse-id", "17", "--apns-id", UUID,
+               "--deliver-at", "1800000000"]  # fmt: skip
     with http_door() as door:
         assert run("--http", door.url, "--token", TOKENS[1], *headers).exit_code == 0
     wanted = {"topic": "com.example.news", "push_type": "alert", "priority": 5, "expiration": 1900000000,
-              "collapse_id": "17", "apns_id": UUID}  # fmt: skip
+              "collapse_id": "17", "apns_id": UUID, "deliver_at": 1800000000}  # fmt: skip
     assert wanted.items() <= door.requests[0].items()
 
 

@@ -65,7 +65,7 @@ def test_results_come_in_request_order_after_the_commit() -> None:
 def test_payload_and_options_reach_the_intake_as_they_came() -> None:
     options = {
         "binding": "b", "topic": "t", "push_type": "alert", "priority": "high", "expiration": 1800000000,
-        "collapse_id": "c", "apns_id": "i", "context": {"campaign": "ferries"},
+        "collapse_id": "c", "apns_id": "i", "deliver_at": 1900000000, "context": {"campaign": "ferries"},
     }  # fmt: skip
     payload = '{"aps" :{"alert":"\\u00fc \u00fc"}, "n": 1.50}'
     fields = json.dumps(options)[1:]

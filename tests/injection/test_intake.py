@@ -475,3 +475,28 @@ def test_every_answered_message_is_on_disk_once_and_no_refused_one_is(
         assert sorted(door.receptions_written) == sorted(on_disk)
 
     play(scene)
+
+
+# --- scheduled
+
+
+def test_what_is_scheduled_waits_in_lists_of_its_own_that_are_due_then() -> None:
+    async def scene(door: Door) -> None:
+        door.store.gate.clear()
+        drafts = [draft(2), draft(2, 10, deliver_at=int(NOW) + 60), draft(1, 20, deliver_at=int(NOW) - 60)]
+        later = asyncio.ensure_future(door.accept(*drafts, draft(1, 30, deliver_at=int(NOW) + 60)))
+        await turns()
+        door.store.gate.set()
+        await later
+        found = [(batch.home.due - NOW, len(batch.messages)) for batch in door.store.commits[0]]
+        assert found == [(0, 3), (60, 3)]
+
+    play(scene)
+
+
+def test_a_full_list_that_is_scheduled_is_due_then() -> None:
+    async def scene(door: Door) -> None:
+        await door.accept(draft(MAX_LIST, deliver_at=int(NOW) + 60))
+        assert [batch.home.due for batch in door.store.commits[0]] == [NOW + 60]
+
+    play(scene)

@@ -66,7 +66,8 @@ def test_every_header_of_ours_is_read_as_it_was_written() -> None:
     inner = (
         f"X-Device-Token: {TOKEN}\r\nReturn-Path: <b@example.net>\r\nAPNS-Topic: com.example.news\r\n"
         "apns-push-type: alert\r\napns-priority: high\r\napns-expiration: 1800000000\r\n"
-        "apns-collapse-id: a b\r\napns-id: 6F9619FF-8B86-D011-B42D-00C04FC964FF\r\n\r\n"
+        "apns-collapse-id: a b\r\napns-id: 6F9619FF-8B86-D011-B42D-00C04FC964FF\r\n"
+        "X-Deliver-At: 1900000000\r\n\r\n"
     )
     assert parsed(mail(inner.encode() + PAYLOAD)) == Mcmt(
         PAYLOAD,
@@ -77,6 +78,7 @@ def test_every_header_of_ours_is_read_as_it_was_written() -> None:
         priority="high",
         expiration="1800000000",
         collapse_id="a b",
+        deliver_at="1900000000",
         apns_id="6F9619FF-8B86-D011-B42D-00C04FC964FF",
         size=len(mail(inner.encode() + PAYLOAD)),
     )

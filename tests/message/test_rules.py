@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from momentum_push.message import Draft, Refusal
-from momentum_push.message.rules import Content, Rules, check_content
+from momentum_push.message.rules import MAX_AHEAD_S, Content, Rules, check_content
 
 NOW = 1_767_600_000.5
 TOKEN = "ab" * 32
@@ -200,6 +200,28 @@ def test_an_expiration_is_an_absolute_time_and_stays_as_it_is(asked, expiration)
 )
 def test_an_expiration_that_is_past_or_no_time_is_refused(asked):
     assert refused(expiration=asked).error == "BadExpirationDate"
+
+
+@pytest.mark.parametrize(
+    ("asked", "deliver_at"),
+    [(0, 0), (1, 0), (int(NOW), 0), (str(int(NOW) + 60), int(NOW) + 60), (int(NOW) + MAX_AHEAD_S, None)],
+)
+def test_a_message_may_be_scheduled_and_what_is_past_means_now(asked, deliver_at):
+    wanted = asked if deliver_at is None else deliver_at
+    assert accepted(deliver_at=asked).deliver_at == wanted
+
+
+@pytest.mark.parametrize("asked", ["", "soon", -1, True, 1.8e9, int(NOW) + MAX_AHEAD_S + 1, int(NOW) * 1000])
+def test_a_schedule_that_is_no_time_or_too_far_ahead_is_refused(asked):
+    assert refused(deliver_at=asked).error == "BadDeliveryDate"
+
+
+def test_what_is_scheduled_cannot_expire_before_it_is_sent():
+    at = int(NOW) + 20 * 86_400
+    assert refused(deliver_at=at, expiration=at).error == "BadExpirationDate"
+    assert accepted(deliver_at=at, expiration=at + 1).expiration == at + 1
+    assert accepted(deliver_at=at, expiration=0).expiration == 0
+    assert accepted(deliver_at=at).expiration == at + 604800, "apn_expiry counts from when it is sent"
 
 
 @pytest.mark.parametrize("asked", ["x", "ferry-17", "two words", "x" * 64, "~!"])

@@ -12,7 +12,7 @@ from momentum_push.errors import SpoolError
 from momentum_push.message import Home, MessageList, QueueKey
 from momentum_push.message.notification import OVERHEAD
 from momentum_push.queues import PAGE, Queue, QueueManager
-from tests.helpers.lists import NOW, PAYLOAD, QUEUE, message, message_list
+from tests.helpers.lists import NOW, PAYLOAD, QUEUE, message, message_list, part
 
 COUNT = 1000
 
@@ -331,5 +331,24 @@ def test_whatever_the_order_of_events_everything_is_delivered_once(
         await world.drain()
         assert sorted(world.taken) == list(range(1, put + 1))
         assert (world.manager.resident, world.manager.resident_bytes) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_what_is_scheduled_is_left_to_the_spool_until_it_is_due() -> None:
+    async def scenario() -> None:
+        world = World(max_resident=10 * COUNT)
+        later = message_list(COUNT, first=10_000, due=NOW + 60, shared=part(deliver_at=NOW + 60))
+        later.home.number = 10_000
+        world.shelf.lists[10_000] = later
+        world.manager.expect([later])
+        world.manager.add([later])
+        world.put()
+        assert (world.manager.resident, world.manager.get(QUEUE).stored) == (COUNT, COUNT)
+        assert world.manager.next_wake() == NOW + 60
+        world.clock.advance(60)
+        world.manager.wake(world.clock.now())
+        await asyncio.sleep(0.01)
+        assert world.manager.get(QUEUE).active == 2 * COUNT
 
     asyncio.run(scenario())
