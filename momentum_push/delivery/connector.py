@@ -5,8 +5,10 @@
                      └ max_connects_per_minute, outbound_throttle_connections, back-off
 
 The back-off is one for the whole pool and counts failed connects only; of several that were under way
-together and fail, one counts, because they failed of one cause. What a failure means for the queue (an
-outage, or a credential in doubt) is the pool's to say. Source: apns.md 6.6.
+together and fail, one counts, because they failed of one cause. A connection that ends without having
+served is a failed connect, too: a peer that lets everybody in and turns everybody away must not be
+dialled without a pause. What a failure means for the queue (an outage, or a credential in doubt) is the
+pool's to say. Source: apns.md 6.6.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Protocol
 import structlog
 
 from momentum_push.delivery.apns.connection import Connection, Target
-from momentum_push.delivery.apns.failures import ConnectFailed
+from momentum_push.delivery.apns.failures import STAGE_READING, ConnectFailed
 from momentum_push.delivery.plan import backoff
 from momentum_push.delivery.resolver import Resolver
 from momentum_push.delivery.services import Services
@@ -70,7 +72,8 @@ class Connector:
         self._tasks: set[asyncio.Task[None]] = set()
         self._aims: list[Target] = []  # of connects under way
         self._not_before = 0.0  # monotonic; the back-off
-        self._losses = 0  # connections in a row that were lost before they answered anything
+        self._losses = 0  # connections in a row that ended without having served
+        self._was_turned_away = False  # the first goodbye of such a row is taken at its word
 
     def __repr__(self) -> str:
         domain, binding = self._labels
@@ -90,22 +93,29 @@ class Connector:
     def forget(self) -> None:
         """Let go of failures that other settings are to blame for."""
         self.failures, self._losses, self._not_before = 0, 0, 0.0
+        self._was_turned_away = False
 
     def proved(self) -> None:
-        """Hear that a connection brought answers."""
-        self._losses = 0
+        """Hear that a connection serves."""
+        self._losses, self._was_turned_away = 0, False
 
-    def lost(self, loss: ConnectFailed, connection: Connection, had_answered: bool) -> None:
-        """Hear that a connection was lost without a goodbye.
+    def lost(self, loss: ConnectFailed, connection: Connection, had_served: bool) -> None:
+        """Hear that a connection was lost without a goodbye; the next one goes elsewhere, where it can."""
+        self._resolver.failed(connection.target)
+        if had_served and not loss.is_credential:
+            return
+        self._lose(loss, connection)
 
-        The next one goes elsewhere, where it can. One that never answered counts as a failed connect:
-        a peer that lets everybody in and then hangs up must not be dialled without a pause.
+    def turned_away(self, why: str, connection: Connection) -> None:
+        """Hear that a connection ended by a goodbye, GOAWAY or an answer like `Shutdown`, and never served.
+
+        The next one is made at once (interfaces.md 2, "Retry"), those after it with pauses.
         """
         self._resolver.failed(connection.target)
-        if had_answered and not loss.is_credential:
-            return
-        self._losses += 1
-        self._fail(loss, connection)
+        if self._was_turned_away:
+            text = f"{connection.target}: the peer takes no requests ({why}); see whether routes are right"
+            self._lose(ConnectFailed(text, stage=STAGE_READING), None)
+        self._was_turned_away = True
 
     def ready_at(self) -> float:
         """Return when the next connect is allowed, monotonic; what has passed is now."""
@@ -206,6 +216,11 @@ class Connector:
             return  # what it was made by is history
         self.failures = max(self.failures, generation + 1)
         failure = error if isinstance(error, ConnectFailed) else ConnectFailed(str(error), stage=0)
+        self._fail(failure, connection)
+
+    def _lose(self, failure: ConnectFailed, connection: Connection | None) -> None:
+        if self._not_before <= self._services.clock.monotonic():
+            self._losses += 1
         self._fail(failure, connection)
 
     def _fail(self, failure: ConnectFailed, connection: Connection | None) -> None:

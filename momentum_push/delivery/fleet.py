@@ -50,6 +50,9 @@ class Watch:
     """Mean answer time, weighted towards the last reads."""
     reads: int = 0
     heard: float = 0.0
+    has_served: bool = False
+    turned_away: str = ""
+    """The answer that asked for another connection; empty: none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +122,27 @@ class Fleet:
             known.pop(link, None)
         return True
 
-    def has_answered(self, link: Connection) -> bool:
-        """Whether anything was ever heard from it."""
+    def serves(self, link: Connection) -> None:
+        """Note an answer that shows that requests are taken there."""
+        if (watch := self._watches.get(link)) is not None:
+            watch.has_served = True
+
+    def has_served(self, link: Connection) -> bool:
+        """Whether it ever brought such an answer."""
         watch = self._watches.get(link)
-        return watch is not None and watch.reads > 0
+        return watch is not None and watch.has_served
+
+    def turn_away(self, link: Connection, why: str) -> None:
+        """Note an answer that asks for another connection, of no fault of the credential."""
+        if (watch := self._watches.get(link)) is not None:
+            watch.turned_away = why
+
+    def turned_away(self, link: Connection) -> str:
+        """Return what a connection that never served said instead; empty: it served, or said nothing."""
+        watch = self._watches.get(link)
+        if watch is None or watch.has_served:
+            return ""
+        return watch.turned_away or link.blame
 
     # --- room
 

@@ -354,6 +354,8 @@ class Pool:
             self._standing.weigh(verdict, now, connection.state is ConnectionState.DRAINING)
         if verdict.suspensions and self.is_suspended:
             slow = "credential in doubt"
+        if verdict.retire and verdict.accusation is None:
+            self._fleet.turn_away(connection, verdict.retire)
         if why := verdict.retire or slow:
             connection.drain(why)
         self._settle(verdict)
@@ -363,12 +365,14 @@ class Pool:
 
     def on_change(self, connection: Connection) -> None:
         """Let go of a connection that closed; see whether another one has room."""
-        had_answered = self._fleet.has_answered(connection)
+        had_served, why = self._fleet.has_served(connection), self._fleet.turned_away(connection)
         if connection.state is ConnectionState.CLOSED and self._fleet.remove(connection):
             counts = self._counts(connection)
-            self._standing.read_goodbye(connection, STAGE_READING, counts)
+            is_accused = self._standing.read_goodbye(connection, STAGE_READING, counts)
             if connection.loss is not None and counts:
-                self._connector.lost(connection.loss, connection, had_answered)
+                self._connector.lost(connection.loss, connection, had_served)
+            elif why and counts and not is_accused and not self.is_suspended:
+                self._connector.turned_away(why, connection)
             self._foreign.discard(connection)
         self.wake()
 
@@ -389,6 +393,8 @@ class Pool:
             meters.dead_token_alarms[self._labels] += 1
         if not seconds:
             return ""
-        self._connector.proved()
+        if verdict.believed:
+            self._connector.proved()
+            fleet.serves(connection)
         fleet.measure(connection, seconds, monotonic)
         return fleet.laggard(connection, monotonic)

@@ -392,6 +392,65 @@ def test_connections_that_are_lost_before_any_answer_are_made_with_pauses() -> N
     play(scene)
 
 
+TURNED_AWAY: dict[str, Callable[[Any], None]] = {
+    "Shutdown": lambda link: link.answer(status=503, reason="Shutdown"),
+    "IdleTimeout": lambda link: link.answer(status=400, reason="IdleTimeout"),
+    "GOAWAY": lambda link: link.goaway("Shutdown"),
+    "tiny windows": lambda link: link.breach("INITIAL_WINDOW_SIZE 10 is too small"),
+}
+
+
+@pytest.mark.parametrize("turn_away", TURNED_AWAY.values(), ids=TURNED_AWAY.keys())
+def test_a_peer_that_turns_every_connection_away_is_dialled_with_pauses(
+    turn_away: Callable[[Any], None],
+) -> None:
+    """Up to max_connects_per_minute for ever, else: rapid reconnecting counts as an attack (apns.md 6.3)."""
+
+    async def scene(world: World) -> None:
+        await world.put(1)
+        turn_away(world.connections[-1])
+        await turns()
+        assert world.dials == 2, "the first time, another connection at once"
+        waits = (1, 2, 4, 8, 16, 32, 60, 60)
+        for number, wait in enumerate(waits, 2):
+            turn_away(world.connections[-1])
+            await turns()
+            assert (world.dials, world.queue.hold_reason) == (number, "outage")
+            await world.advance(wait * 0.49)
+            assert world.dials == number, "at least half of it is waited"
+            await world.advance(wait * 0.52)
+            assert world.dials == number + 1
+        world.connections[-1].answer()
+        assert (await world.stored(), world.log.kinds()["D"]) == (0, 1)
+
+    play(scene, retry=RetryPolicy(retry_interval=0.01, is_auto=False))
+
+
+def test_a_goodbye_after_service_costs_no_pause() -> None:
+    async def scene(world: World) -> None:
+        for number in range(1, 6):
+            await world.put(2)
+            world.connections[-1].answer(1)
+            world.connections[-1].answer(status=503, reason="Shutdown")
+            await turns()
+            assert (world.dials, world.queue.hold_reason) == (number + 1, "")
+            world.connections[-1].answer()
+
+    play(scene)
+
+
+def test_connections_that_were_closed_by_us_are_no_failures() -> None:
+    async def scene(world: World) -> None:
+        for _ in range(4):
+            await world.put(1)
+            world.connections[-1].answer()
+            world.connections[-1].drain("idle_timeout")
+        await world.put(1)
+        assert (world.dials, world.queue.hold_reason) == (5, "")
+
+    play(scene)
+
+
 def test_the_retry_of_an_unanswered_request_goes_to_another_address() -> None:
     """apns.md 8 row 5; jchambers/pushy#773."""
 

@@ -120,6 +120,7 @@ class FakeConnection:
         self.topics: list[str] = []
         self.goaway_reason = ""
         self.drain_reason = ""
+        self.blame = ""
         self.takes = 1 << 30
         self.trip = world.room
         self.is_window_bound = False
@@ -188,9 +189,15 @@ class FakeConnection:
     def goaway(self, reason: str, processed: int = 0) -> None:
         """Say goodbye: the first `processed` requests will be answered, the others come back."""
         self.goaway_reason = reason
+        self.blame = f"GOAWAY {reason}"
         back, self.flight = self.flight[processed:], self.flight[:processed]
         self.state = ConnectionState.DRAINING
         self._tell([Outcome(message, Phase.NOT_PROCESSED, reason=reason) for message in back])
+
+    def breach(self, why: str) -> None:
+        """Do what ends a connection without GOAWAY or loss: break HTTP/2, leave no room, refuse all."""
+        self.blame = why
+        self._lose(Phase.NOT_PROCESSED, why)
 
     def time_out(self, count: int) -> None:
         """Leave the first `count` requests unanswered to their deadline, and stay open."""

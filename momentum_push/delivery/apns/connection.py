@@ -177,6 +177,11 @@ class Connection(asyncio.BufferedProtocol):
         """Why it takes no more requests; empty: it does."""
         return self._wire.drain_reason
 
+    @property
+    def blame(self) -> str:
+        """What the peer did that it takes no more requests; empty: nothing, or what `loss` says."""
+        return self._wire.blame
+
     def __repr__(self) -> str:
         why = self.close_reason or self._wire.drain_reason
         return (

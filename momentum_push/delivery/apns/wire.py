@@ -93,6 +93,8 @@ class Wire:
         self.is_proven = not options.is_probing
         self.drain_reason = ""
         """Why nothing more is taken; empty: it is."""
+        self.blame = ""
+        """What the peer did that made it drain; empty: nothing, it was our wish."""
         self.farewell: Farewell | None = None
         """The last GOAWAY."""
         self.error = ""
@@ -295,7 +297,7 @@ class Wire:
         if self._choked_at is not None and self._choked_at <= limit:
             link = self._link
             room = f"{link.max_streams} streams, windows {link.window} and {link.initial_window}"
-            self.drain(f"the peer left no room for a request of {self._wanted_window} bytes ({room})")
+            self._blame(f"the peer left no room for a request of {self._wanted_window} bytes ({room})")
         self._watch_room(now)
         return outcomes
 
@@ -325,7 +327,7 @@ class Wire:
         """
         why = f"INITIAL_WINDOW_SIZE {self._link.initial_window} is too small for {len(message.payload)} bytes"
         self._unfit.append(Outcome(message, Phase.NOT_PROCESSED, reason=why))
-        self.drain(f"the peer's {why}")
+        self._blame(f"the peer's {why}")
 
     def _count(self, taken: int, octets: int) -> None:
         self._next_id += 2 * taken
@@ -346,6 +348,11 @@ class Wire:
             self._choked_at = None
         elif self._choked_at is None:
             self._choked_at = now
+
+    def _blame(self, why: str) -> None:
+        """Take no more requests, and it is the peer's doing."""
+        self.blame = self.blame or why
+        self.drain(why)
 
     # --- inside: in
 
@@ -404,7 +411,7 @@ class Wire:
             return
         self._refusals, self._refused_at = self._refusals + 1, now
         if self._refusals >= WEAR:
-            self.drain(f"requests refused {self._refusals} times in a row")
+            self._blame(f"requests refused {self._refusals} times in a row")
 
     def _on_credit(self, event: Credit, now: float, outcomes: list[Outcome]) -> None:
         exchange = self._exchange_of(event.stream_id)
@@ -423,14 +430,14 @@ class Wire:
 
     def _on_goodbye(self, event: Goodbye, now: float, outcomes: list[Outcome]) -> None:
         self.farewell = farewell = read_farewell(event.payload)
-        self.drain(f"GOAWAY {farewell.reason}")
+        self._blame(f"GOAWAY {farewell.reason}")
         above = [stream_id for stream_id in self._exchanges if stream_id > farewell.last_stream_id]
         for stream_id in above:
             self._end(stream_id, Phase.NOT_PROCESSED, f"GOAWAY {farewell.reason}", now, outcomes)
 
     def _fail(self, breach: Breach, now: float, outcomes: list[Outcome]) -> None:
         self.error = str(breach)
-        self.drain(self.error)
+        self._blame(self.error)
         self._link.goodbye(breach.code)
         self._end_all(Phase.UNKNOWN, self.error, now, outcomes)
 
@@ -442,7 +449,7 @@ class Wire:
         self._end(stream_id, Phase.UNKNOWN, why, now, outcomes)
         self._timeouts += 1
         if self._timeouts >= WEAR:
-            self.drain(f"{self._timeouts} requests in a row without an answer")
+            self._blame(f"{self._timeouts} requests in a row without an answer")
 
     def _end_all(self, phase: Phase, why: str, now: float, outcomes: list[Outcome]) -> None:
         for stream_id in list(self._exchanges):
@@ -461,7 +468,7 @@ class Wire:
         self._timeouts = self._refusals = 0
         self._faults = self._faults + 1 if exchange.status == 500 else 0
         if self._faults >= WEAR:
-            self.drain(f"{self._faults} answers in a row with status 500")
+            self._blame(f"{self._faults} answers in a row with status 500")
 
 
 _HANDLERS: dict[type, Callable[[Wire, Any, float, list[Outcome]], None]] = {

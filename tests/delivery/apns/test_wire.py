@@ -226,7 +226,7 @@ def test_a_body_above_any_streams_window_comes_back_at_once_and_retires_the_peer
     (back,) = wire.give_back()
     assert (back.message, back.phase) == (big[0], Phase.NOT_PROCESSED)
     assert back.reason == "INITIAL_WINDOW_SIZE 100 is too small for 101 bytes"
-    assert wire.drain_reason == f"the peer's {back.reason}"
+    assert wire.drain_reason == wire.blame == f"the peer's {back.reason}"
     assert (wire.give_back(), wire.in_flight, wire.capacity) == ([], 1, 0)
     join(wire, peer)
     assert [request.body for request in peer.requests] == [b"x" * 100]
@@ -248,7 +248,7 @@ def test_a_peer_that_never_makes_room_loses_the_connection_in_the_end() -> None:
     assert not wire.is_draining
     wire.expire(35.0)
     assert wire.is_done
-    assert "no room" in wire.drain_reason
+    assert "no room" in wire.blame
     assert wire.drain_reason.endswith("(0 streams, windows 65535 and 65535)")
 
 
@@ -484,7 +484,7 @@ def test_three_requests_in_a_row_without_an_answer_wear_the_connection_out() -> 
     sent(wire, peer, 2, now=200.0, first=20)
     wire.expire(230.0)
     assert wire.is_done
-    assert "in a row without an answer" in wire.drain_reason
+    assert "in a row without an answer" in wire.blame
 
 
 def test_rounds_of_refusals_wear_the_connection_out_and_an_answer_ends_the_run() -> None:
@@ -496,8 +496,23 @@ def test_rounds_of_refusals_wear_the_connection_out_and_an_answer_ends_the_run()
         for stream_id in list(peer.open):
             peer.answer(stream_id) if sign == "answer" else peer.reset(stream_id, 7)
         assert len(join(wire, peer, now=turn + 0.5)) == 100
-    assert wire.drain_reason == "requests refused 3 times in a row"
+    assert wire.drain_reason == wire.blame == "requests refused 3 times in a row"
     assert wire.is_done
+
+
+def test_the_peer_is_to_blame_for_what_it_did_and_not_for_our_wishes() -> None:
+    for end, is_blamed in (("goaway", True), ("breach", True), ("drain", False), ("deliveries", False)):
+        wire, peer = joined(max_deliveries=1 if end == "deliveries" else 0)
+        sent(wire, peer, 1)
+        if end == "goaway":
+            peer.goaway(0)
+        elif end == "breach":
+            peer.raw(bytes(3) + b"\x03\x00" + bytes(4))  # RST_STREAM without a code
+        elif end == "drain":
+            wire.drain("idle_timeout")
+        join(wire, peer)
+        assert wire.is_draining, end
+        assert bool(wire.blame) == is_blamed, end
 
 
 def test_a_run_of_500s_wears_the_connection_out_and_another_answer_ends_the_run() -> None:
