@@ -7,6 +7,7 @@
     ├── ConnectError       nobody's in particular: no connection could be made
     ├── SpoolError         the disk's
     │   ├── SpoolFull      … has no room; passes by itself when room is made
+    │   ├── SpoolDamaged   … has a damaged database; the next start salvages it
     │   └── SpoolInUse     … another daemon holds it
     ├── LogError           a record could not be written; nothing may be removed from the spool
     └── ScriptError        the operator's hook raised
@@ -28,6 +29,7 @@ __all__ = [
     "Problem",
     "ProtocolError",
     "ScriptError",
+    "SpoolDamaged",
     "SpoolError",
     "SpoolFull",
     "SpoolInUse",
@@ -107,6 +109,10 @@ class SpoolError(MomentumPushError):
 
 class SpoolFull(SpoolError):
     """The spool has no room left; input is refused until there is some."""
+
+
+class SpoolDamaged(SpoolError):
+    """The database does not hold together; the next start saves what can be read of it."""
 
 
 class SpoolInUse(SpoolError):

@@ -32,7 +32,7 @@ from momentum_push.daemon.privileges import drop_privileges
 from momentum_push.daemon.status import queue_statuses
 from momentum_push.delivery.manager import Delivery
 from momentum_push.delivery.settings import SettingsReader
-from momentum_push.errors import ConfigError, LogError, Place, Problem
+from momentum_push.errors import ConfigError, LogError, Place, Problem, SpoolDamaged, SpoolError
 from momentum_push.exposition import Snapshot, Summary, mailq, render
 from momentum_push.exposition.stats import MAILQ_LIMIT
 from momentum_push.injection import Intake, Routing
@@ -244,7 +244,7 @@ class Daemon:
         if self._is_stopping:
             return False, "the daemon is stopping"
         if not self.spool.is_writable:
-            return False, "the spool cannot be written; make room on its disk"
+            return False, _what_to_do(self.spool.obstacle)
         return self.intake.is_ready, "" if self.intake.is_ready else "the intake is closed"
 
     def status_line(self) -> str:
@@ -409,6 +409,13 @@ class Daemon:
             raise ConfigError(errors)
         for problem in problems:
             log.warning("configuration_warning", problem=str(problem))
+
+
+def _what_to_do(obstacle: SpoolError | None) -> str:
+    """Say why the spool takes no messages, without names of files: whoever asks need not be the operator."""
+    if isinstance(obstacle, SpoolDamaged):
+        return "the spool is damaged; restart the daemon, it saves what can be read"
+    return "the spool cannot be written; make room on its disk"
 
 
 def _nothing() -> None:

@@ -15,6 +15,8 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
     folder.py      lock and reserve
     budget.py      bytes that may be under way
     memory.py      the twin
+    salvage.py     a damaged database makes way for a new one
+    wreck.py       reading what can be read of it
     check.py       looking at a spool that no daemon has open
 """
 

@@ -18,7 +18,7 @@ from momentum_push.spool.database import Database
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.rows import Row
 
-__all__ = ["at_rest", "faults"]
+__all__ = ["at_rest", "fault_of", "faults"]
 
 
 @contextmanager
@@ -30,6 +30,10 @@ def at_rest(path: Path, mode: int = 0o640) -> Iterator[Database]:
         SpoolError: there is none, or it cannot be read.
     """
     folder = SpoolFolder(path, mode)
+    if (path / "salvaged").exists():
+        raise SpoolError(
+            f'spool: "{path}" is being salvaged, which was cut off; start the daemon to finish it'
+        )
     if not folder.database.exists():
         raise SpoolError(f'spool: "{path}" holds no spool; see that spoolbase is the right one')
     folder.open(create=False)
@@ -43,11 +47,12 @@ def at_rest(path: Path, mode: int = 0o640) -> Iterator[Database]:
 
 def faults(database: Database) -> Iterator[tuple[str, str]]:
     """Yield everything that is wrong: the list's number, or what else, and why. Reads all of the spool."""
-    for text in database.integrity():
-        yield "database", text
+    yield from _traces(database.path.parent)
     try:
+        for text in database.integrity():
+            yield "database", text
         for row in database.lists():
-            why = _fault_of(row)
+            why = fault_of(row)
             if why:
                 yield str(row.number), why
     except SpoolError as error:
@@ -66,7 +71,18 @@ def faults(database: Database) -> Iterator[tuple[str, str]]:
             )
 
 
-def _fault_of(row: Row) -> str:
+def _traces(folder: Path) -> Iterator[tuple[str, str]]:
+    """What a daemon left word of (`salvage.py`)."""
+    damaged = folder / "damaged"
+    if damaged.exists():
+        text = damaged.read_text("utf-8", "replace").strip()
+        yield "database", f"{text}; this was met while the daemon ran"
+    for report in sorted(folder.glob("spool.db.corrupt-*.txt")):
+        text = report.read_text("utf-8", "replace").strip()
+        yield "database", f"was damaged and salvaged: {text}; see {report.stem} and remove it with its report"
+
+
+def fault_of(row: Row) -> str:
     """Return what is wrong with a row, empty for nothing."""
     try:
         row.to_list()

@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from momentum_push.errors import SpoolError, SpoolFull
+from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.message import Message, QueueKey, ids
 from momentum_push.spool import queries
 from momentum_push.spool.record import DamagedList
@@ -85,14 +85,18 @@ class Database:
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SpoolError(f"spool: SQLite {sqlite3.sqlite_version} is too old; version 3.35 is needed")
-        self._path = path
+        self.path = path
         self._queue_ids: dict[QueueKey, int] = {}
         try:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        try:
             self._set_up(force_fsync, is_writer, log_pages)
         except sqlite3.Error as error:
+            self._connection.close()
             raise self._translate(error) from error
 
     def prepare(self, now: float) -> Meta:
@@ -109,6 +113,15 @@ class Database:
         finally:
             self._roll_back()  # half a script; the next one would begin with a COMMIT
 
+    def quick_look(self) -> None:
+        """Raise SpoolDamaged where the trees of pages do not hold together; reads all of the file."""
+        try:
+            ((found,),) = self._connection.execute("PRAGMA quick_check(1)").fetchall()
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+        if found != "ok":
+            raise self._translate(_corrupt(found))
+
     def check_tables(self) -> None:
         """Refuse a file that holds no spool, or one of a format that this program does not know.
 
@@ -116,7 +129,7 @@ class Database:
         """
         try:
             if not self._has_tables():
-                raise SpoolError(f'spool: "{self._path}" holds no spool; see that spoolbase is the right one')
+                raise SpoolError(f'spool: "{self.path}" holds no spool; see that spoolbase is the right one')
             if self._check_format() == _FIRST_FORMAT:
                 self._connection.execute("CREATE TEMP TABLE sent (number INTEGER PRIMARY KEY, bitmap BLOB)")
         except sqlite3.Error as error:
@@ -393,7 +406,7 @@ class Database:
         ((found,),) = self._connection.execute("SELECT value FROM meta WHERE name = 'format'")
         if found not in (_FIRST_FORMAT, FORMAT):
             raise SpoolError(
-                f'spool: "{self._path}" has format {found}, this program knows format {FORMAT}; '
+                f'spool: "{self.path}" has format {found}, this program knows format {FORMAT}; '
                 f"use the program that wrote it, or choose another spoolbase"
             )
         return int(found)
@@ -419,13 +432,13 @@ class Database:
             return BadRow(f"spool: {error}; this is a fault of the program, please report it")
         code = getattr(error, "sqlite_errorcode", 0)
         if code in _FULL_CODES:
-            return SpoolFull(f'spool: no room for "{self._path}"; free some, what was accepted is safe')
+            return SpoolFull(f'spool: no room for "{self.path}"; free some, what was accepted is safe')
         if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return SpoolError(
-                f'spool: "{self._path}" is damaged ({error}); see "momentum-push spool check", '
-                f"or move the file aside to start with an empty spool"
+            return SpoolDamaged(
+                f'spool: "{self.path}" is damaged ({error}); '
+                f"restart the daemon, it saves what can be read into a new one"
             )
-        return SpoolError(f'spool: "{self._path}": {error}; see that the disk works and can be written')
+        return SpoolError(f'spool: "{self.path}": {error}; see that the disk works and can be written')
 
 
 def _slices(items: list[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
@@ -441,6 +454,13 @@ def _slices(items: list[_Item], size_of: Callable[[_Item], int]) -> Iterator[lis
         size += size_of(item)
     if items:
         yield items[start:]
+
+
+def _corrupt(what: str) -> sqlite3.DatabaseError:
+    """The error that SQLite would have raised, had it come by there."""
+    error = sqlite3.DatabaseError(" ".join(what.split()))
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def _script(name: str) -> str:

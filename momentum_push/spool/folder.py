@@ -28,7 +28,7 @@ from pathlib import Path
 
 from momentum_push.errors import SpoolError, SpoolFull, SpoolInUse
 
-__all__ = ["DATABASE", "RESERVE_BYTES", "SpoolFolder"]
+__all__ = ["DATABASE", "RESERVE_BYTES", "SpoolFolder", "sync_folder"]
 
 DATABASE = "spool.db"
 RESERVE_BYTES = 64 << 20
@@ -68,10 +68,11 @@ class SpoolFolder:
         try:
             if create and not self.path.exists():
                 self.path.mkdir(mode=0o750)
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             self._lock = self._take_lock()
             if create and not self.database.exists():
-                self._create_database()
+                self.make(self.database)
+                sync_folder(self.path)
         except OSError as error:
             self.close()
             raise SpoolError(
@@ -85,6 +86,14 @@ class SpoolFolder:
             self.release_reserve()
             os.close(self._lock)
             self._lock = -1
+
+    def make(self, path: Path) -> None:
+        """Make an empty file with the right mode; SQLite gives a database's companions the same."""
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
+        try:
+            os.fchmod(file, self._mode)
+        finally:
+            os.close(file)
 
     def hold_reserve(self) -> None:
         """Take room for a full disk; SpoolFull when there is none, SpoolError when the disk does not work."""
@@ -126,15 +135,6 @@ class SpoolFolder:
         os.pwrite(lock, b"%d\n" % os.getpid(), 0)
         return lock
 
-    def _create_database(self) -> None:
-        """Make an empty file with the right mode; SQLite gives its companions the same."""
-        database = os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
-        try:
-            os.fchmod(database, self._mode)
-        finally:
-            os.close(database)
-        _sync_folder(self.path)
-
     def _allocate(self) -> None:
         reserve = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
         try:
@@ -163,7 +163,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:

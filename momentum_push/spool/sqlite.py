@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.errors import SpoolError, SpoolFull
+from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.message import Home, Message, MessageList, QueueKey
 from momentum_push.meters import Meters
+from momentum_push.spool import salvage
 from momentum_push.spool.budget import ByteBudget
 from momentum_push.spool.database import Database, Meta
 from momentum_push.spool.folder import SpoolFolder
@@ -40,6 +41,9 @@ log = structlog.get_logger()
 
 MAX_PENDING_BYTES = 256 << 20
 CLOSE_DEADLINE_S = 30.0
+QUICK_LOOK_BYTES = 64 << 20
+"""A database of up to this size is looked through at each start (a quarter of a second for 64 MB); damage in
+a larger one is found when it is met."""
 
 _T = TypeVar("_T")
 _CLOSED = "spool: closed; what was not written yet will be sent again"
@@ -83,15 +87,36 @@ def _open(
     with ExitStack() as undo:
         place.open()
         undo.callback(place.close)
-        database = Database(place.database, force_fsync=force_fsync, log_pages=place.log_pages)
+        database, meta = _open_database(place, force_fsync, clock.now())
         undo.callback(database.close)
-        meta = _prepare(place, database, clock.now())
         reader = Database(place.database, is_writer=False)
         undo.callback(reader.close)
         spool = SqliteSpool(place, database, reader, meta, meters, clock, loop, probe_interval_s)
         undo.pop_all()
     log.info("spool_opened", path=str(place.path), bytes=spool.bytes_used, is_writable=spool.is_writable)
     return spool
+
+
+def _open_database(place: SpoolFolder, force_fsync: bool, now: float) -> tuple[Database, Meta]:
+    """Open the database; a damaged one is salvaged first (`salvage.py`)."""
+    if salvage.is_due(place):
+        salvage.salvage(place, "", now)
+    try:
+        return _try_to_open(place, force_fsync, now)
+    except SpoolDamaged as error:
+        salvage.salvage(place, str(error), now)
+    return _try_to_open(place, force_fsync, now)
+
+
+def _try_to_open(place: SpoolFolder, force_fsync: bool, now: float) -> tuple[Database, Meta]:
+    with ExitStack() as undo:
+        database = Database(place.database, force_fsync=force_fsync, log_pages=place.log_pages)
+        undo.callback(database.close)
+        meta = _prepare(place, database, now)
+        if place.bytes_used() <= QUICK_LOOK_BYTES:
+            database.quick_look()
+        undo.pop_all()
+    return database, meta
 
 
 def _prepare(place: SpoolFolder, database: Database, now: float) -> Meta:
@@ -142,6 +167,11 @@ class SqliteSpool:
     def is_writable(self) -> bool:
         """False after a failed commit until one succeeds again."""
         return self._writer.is_writable
+
+    @property
+    def obstacle(self) -> SpoolError | None:
+        """Why it is not writable; None when it is."""
+        return self._writer.obstacle
 
     @property
     def bytes_used(self) -> int:
@@ -320,7 +350,11 @@ class SqliteSpool:
         """Call `function` in the reader's thread."""
         if self._is_closed:
             raise SpoolError(_CLOSED)
-        return await self._loop.run_in_executor(self._readers, partial(function, *arguments))
+        try:
+            return await self._loop.run_in_executor(self._readers, partial(function, *arguments))
+        except SpoolDamaged as error:
+            self._writer.note_damage(error)
+            raise
 
     def _close_files(self) -> None:
         """Everything of closing that touches the disk."""

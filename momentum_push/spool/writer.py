@@ -16,7 +16,9 @@ The failure rules:
    pages of the database back for that) and writes a little. When all succeeds, it is writable again.
 4. SQLite refuses a value (`BadRow`): that is our own fault and would stop the others for ever, so they
    are committed one by one and the culprit is told.
-5. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
+5. SQLite finds the database damaged, here or while reading: no more appends until a restart, which saves
+   what can be read (`salvage.py`); what is in memory goes on being sent and, where that works, settled.
+6. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
    will be sent again after the restart: at least once (design.md 4).
 
 Why a thread and `SimpleQueue`: SQLite lets go of the interpreter's lock while it writes and syncs, and
@@ -31,12 +33,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.errors import SpoolError, SpoolFull
+from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
+from momentum_push.spool import salvage
 from momentum_push.spool.database import PAGE_BYTES, BadRow, Database
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.rows import Change, Operation
@@ -85,6 +89,7 @@ class Writer:
         self._operations: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._kept: list[Operation] = []
         self._cause = SpoolError("")
+        self._damage: SpoolDamaged | None = None
         self._try_at = 0.0
         self._is_stopping = False
         self._has_free_pages = True
@@ -101,6 +106,15 @@ class Writer:
     def put(self, operation: Operation) -> None:
         """Hand in an operation; any thread, never blocks."""
         self._operations.put(operation)
+
+    def note_damage(self, error: SpoolDamaged) -> None:
+        """Rule 5: whoever reads has come across damage; any thread."""
+        self._damage = self._damage or error
+
+    @property
+    def obstacle(self) -> SpoolError | None:
+        """Why appends are refused; None when they are not."""
+        return None if self.is_writable else self._cause
 
     def stop(self) -> None:
         """Let the writer commit what was put before, and end; its last report says so."""
@@ -124,6 +138,8 @@ class Writer:
     def _turn(self) -> None:
         """Take what has arrived, or rest; recover first when it is time."""
         operations = self._gather()
+        if self._damage and self._cause is not self._damage:
+            self._suspend(self._damage)
         if not self.is_writable and time.monotonic() >= self._try_at:
             self._recover()
         if operations:
@@ -218,13 +234,25 @@ class Writer:
 
     def _suspend(self, error: SpoolError) -> None:
         """Rule 1: no more appends; make room when that is what lacks."""
-        if self.is_writable:
+        if isinstance(error, SpoolDamaged) or self._damage:
+            error = self._lock_up(error)
+        elif self.is_writable:
             _say("error", "spool_suspended", error=str(error))
-        self.is_writable = False
         self._cause = error
+        self.is_writable = False
         self._try_at = time.monotonic() + self._probe_interval_s
         if isinstance(error, SpoolFull):
             self._make_room()
+
+    def _lock_up(self, error: SpoolError) -> SpoolError:
+        """Rule 5; return the cause to name from now on, which is the damage whatever else fails."""
+        if isinstance(error, SpoolDamaged) and self._damage is None:
+            self._damage = error
+        damage = self._damage or error
+        if self._cause is not damage:
+            _say("error", "spool_damaged", error=str(damage))
+            self._attempt(partial(salvage.note_damage, self._folder, str(damage)))
+        return damage
 
     def _make_room(self) -> None:
         """Give the reserve back, and empty the log if what it needs in the database fits into that."""
@@ -249,7 +277,7 @@ class Writer:
     def _recover(self) -> None:
         """Rule 3: see whether the disk takes writes again."""
         self._try_at = time.monotonic() + self._probe_interval_s
-        if self._retry_kept() and self._regain_reserve() and self._attempt(self._probe):
+        if self._retry_kept() and not self._damage and self._regain_reserve() and self._attempt(self._probe):
             _say("info", "spool_writable_again")
             self.is_writable = True
 
@@ -284,7 +312,12 @@ class Writer:
         try:
             action()
         except (SpoolError, OSError) as error:
-            _say("debug", "spool_attempt_failed", action=action.__name__.strip("_"), error=str(error))
+            _say(
+                "debug",
+                "spool_attempt_failed",
+                action=getattr(action, "__name__", "note_damage").strip("_"),
+                error=str(error),
+            )
             return False
         return True
 

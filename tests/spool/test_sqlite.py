@@ -185,15 +185,6 @@ def test_a_later_format_is_refused(bench: SqliteBench) -> None:
     run(open_and_close(bench.folder))
 
 
-def test_a_file_that_is_no_database_is_refused(bench: SqliteBench) -> None:
-    bench.folder.mkdir()
-    (bench.folder / "spool.db").write_bytes(b"no database at all" * 1000)
-    with pytest.raises(
-        SpoolError, match=r'spool: ".*spool.db" is damaged .*; see "momentum-push spool check"'
-    ):
-        run(open_and_close(bench.folder))
-
-
 def test_a_start_that_was_interrupted_is_started_again(bench: SqliteBench) -> None:
     """An empty file is what a crash between making the file and its tables leaves."""
     bench.folder.mkdir()
