@@ -300,6 +300,7 @@ class Daemon:
             queues=self.queues,
             meters=self.meters,
             clock=self.clock,
+            take_back=self.delivery.cancel,
         )
         self.doors = Doors(
             intake=self.intake,

@@ -15,7 +15,8 @@ from momentum_push.delivery.resolver import LookUp, look_up
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import SettingsReader
 from momentum_push.delivery.settle import RecordSink, Settler, SettleSink
-from momentum_push.message import QueueKey
+from momentum_push.delivery.withdraw import Canceller, Shelf
+from momentum_push.message import Cancel, Cancelled, Message, QueueKey
 from momentum_push.message.reasons import ReasonTable
 from momentum_push.meters import Meters
 from momentum_push.queues import Queue, QueueManager, Throttles
@@ -34,7 +35,7 @@ UNUSABLE = "no usable configuration"
 log = structlog.get_logger()
 
 
-class SpoolSink(SettleSink, MarkSink, Protocol):
+class SpoolSink(SettleSink, MarkSink, Shelf, Protocol):
     """What delivery asks of the spool."""
 
 
@@ -67,6 +68,7 @@ class Delivery:
         self._shared = Services(
             self.settler, spool, queues, table, Throttles(), meters, clock, new_conn_id, look_up=look_up
         )
+        self._canceller = Canceller(queues, spool, self.settler, clock, self._forget)
         self._retired: list[Pool] = []
         self._is_stopping = False
 
@@ -85,6 +87,14 @@ class Delivery:
         """See to every queue: something that held all of them is over."""
         for pool in self.pools.values():
             pool.wake()
+
+    async def cancel(self, wish: Cancel, is_allowed: Callable[[str], bool]) -> Cancelled:
+        """Take back what still waits; see `Canceller.cancel`."""
+        return await self._canceller.cancel(wish, is_allowed)
+
+    def _forget(self, key: QueueKey, messages: list[Message]) -> None:
+        if (pool := self.pools.get(key)) is not None:
+            pool.forget(messages)
 
     def look_at_certificates(self) -> None:
         """Say which certificates in use expire soon, or have; a daemon may run for longer than they do."""
@@ -118,6 +128,7 @@ class Delivery:
         loop = asyncio.get_running_loop()
         ends = loop.time() + deadline_s
         await asyncio.gather(*(pool.stop(deadline_s) for pool in [*self.pools.values(), *self._retired]))
+        self._canceller.stop()
         await self.settler.flush(max(ends - loop.time(), LAST_COMMIT_S))
 
     def _make(self, queue: Queue) -> Pool | None:

@@ -145,6 +145,11 @@ class Pool:
         self._connector.forget()
         self.queue.release()
 
+    def forget(self, messages: Iterable[Message]) -> None:
+        """Hear that messages ended without an outcome."""
+        for message in messages:
+            self._judge.forget(message)
+
     def retire(self, why: str) -> None:
         """Send nothing more; connections close when their answers are in."""
         self._is_stopping = True
@@ -207,8 +212,7 @@ class Pool:
     def _discard(self, now: float) -> int:
         """Fail what is due without an attempt, a turn's worth at a time."""
         messages = self.queue.take(TURN, now)
-        for message in messages:
-            self._judge.forget(message)
+        self.forget(messages)
         self._settle(Verdict([expire(message, BLACKHOLED, now) for message in messages], done=messages))
         self._services.queues.look(self.queue)
         return len(messages)

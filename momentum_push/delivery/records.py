@@ -21,6 +21,7 @@ from momentum_push.message.reasons import Class, Reason
 
 __all__ = [
     "BLACKHOLED",
+    "CANCELLED",
     "FORSAKEN",
     "NO_ANSWER",
     "Peer",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 BLACKHOLED = "551 5.7.1 [internal] recipient blackholed"
+
+CANCELLED = "554 5.7.0 [internal] cancelled by the injector"
 
 FORSAKEN = "outcome unknown after a restart, not sent again (apn_unknown_outcome = drop)"
 

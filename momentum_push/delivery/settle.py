@@ -22,7 +22,7 @@ from typing import Protocol
 import structlog
 
 from momentum_push.clock import Clock
-from momentum_push.delivery.records import BLACKHOLED
+from momentum_push.delivery.records import BLACKHOLED, CANCELLED
 from momentum_push.delivery.verdict import Verdict
 from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
@@ -45,6 +45,7 @@ MAX_WORD = 80
 
 _FINALS = {
     BLACKHOLED: "Blackholed",
+    CANCELLED: "Cancelled",
     EXCEEDED_RETRIES: "ExceededMaxRetries",
     EXCEEDED_TIME: "ExceededMaxTime",
     EXPIRED_UNTRIED: "MessageExpired",
@@ -168,11 +169,17 @@ class Settler:
         work = self._spool.settle(homes, retries)
         self._queues.expect(retries)
         self._queues.left(len(left), weight)
-        task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries))
+        task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries, verdict.on_disk))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _commit(self, work: Awaitable[None], emptied: list[Home], retries: list[MessageList]) -> None:
+    async def _commit(
+        self,
+        work: Awaitable[None],
+        emptied: list[Home],
+        retries: list[MessageList],
+        on_disk: Callable[[], None] | None,
+    ) -> None:
         try:
             await work
         except SpoolError as error:  # it closed before that; nothing is lost, but all of this comes again
@@ -181,6 +188,8 @@ class Settler:
         self._queues.off_disk(emptied)
         if retries:
             self._queues.add(retries, are_new=False)
+        if on_disk is not None:
+            on_disk()
 
     def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
         labels = (key.domain, key.binding)

@@ -22,7 +22,7 @@ Pure: the reason table and `now` come in; `records` words what is written, `sett
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from momentum_push.delivery.breaker import DEAD_TOKENS, Breaker
@@ -81,6 +81,8 @@ class Verdict:
     """Messages to be sent again because they came back or their outcome is unknown (apns.md 10)."""
     strange: list[Reason] = field(default_factory=list)
     """Reasons without a row in the table that this queue has not met before."""
+    on_disk: Callable[[], None] | None = None
+    """Called when all of it is on record and on disk."""
 
     @property
     def left(self) -> list[Message]:

@@ -4,6 +4,7 @@ Lives here: the list of paths (`openapi` describes the same) and the small handl
 have their own files: `notifications` (native), `rest` (Momentum's REST injector). What the daemon knows
 comes through the callables of `Views`; nothing here asks a queue or a spool.
 
+    DELETE /v1/notifications…   `http_cancel`
     GET  /healthz               200 while the loop turns
     GET  /readyz                200 while messages are taken, else 503 and why
     GET  /metrics               Prometheus text
@@ -28,6 +29,7 @@ from momentum_push.injection.auth import PasswordFiles
 from momentum_push.injection.http_access import Gate, Notes, Records
 from momentum_push.injection.http_answers import Handler, RequestRefused, answer
 from momentum_push.injection.http_body import Budget
+from momentum_push.injection.http_cancel import Cancellation
 from momentum_push.injection.notifications import Door, Notifications
 from momentum_push.injection.openapi import DOCUMENT
 from momentum_push.injection.rest import Rest
@@ -127,8 +129,14 @@ def build_app(
     native = Notifications(intake, notes, budget, next_batch)
     rest = Rest(intake, notes, budget, next_batch, dot_stuff)
     small = Small(views)
+    cancellation = Cancellation(intake)
+
+    async def serve_native(request: Request) -> Response:
+        return await (native.post if request.method == "POST" else cancellation.by_collapse_id)(request)
+
     paths: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
-        ("/v1/notifications", native.post, ["POST"]),
+        ("/v1/notifications", serve_native, ["POST", "DELETE"]),
+        ("/v1/notifications/{mid:path}", cancellation.by_id, ["DELETE"]),
         ("/v1.0/inject", rest.serve, ["GET", "POST"]),
         ("/v1.0/inject/", rest.serve, ["GET", "POST"]),
         ("/healthz", small.healthz, ["GET"]),

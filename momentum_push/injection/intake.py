@@ -14,7 +14,7 @@ all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -29,6 +29,8 @@ from momentum_push.injection.checking import Checker
 from momentum_push.injection.routing import Routing
 from momentum_push.message import (
     MAX_LIST,
+    Cancel,
+    Cancelled,
     Draft,
     Message,
     MessageList,
@@ -44,6 +46,8 @@ MAX_PENDING = 2_000_000
 """Messages that may wait for their commit; a disk that does not answer must not fill memory."""
 
 _RETRY_AFTER_S = 5
+
+TakeBack = Callable[[Cancel, Callable[[str], bool]], Awaitable[Cancelled]]
 
 _Heap = tuple[QueueKey, int, float]
 """What may share a list: queue, lane, and `deliver_at`."""
@@ -115,6 +119,7 @@ class Intake(Checker):
     Args:
         queues: told of lists that are being written, and whether they are on disk, before their
             senders are answered.
+        take_back: serves wishes to cancel, in domains of which the callable that it is given says yes.
     """
 
     def __init__(
@@ -126,12 +131,14 @@ class Intake(Checker):
         queues: Queues,
         meters: Meters,
         clock: Clock,
+        take_back: TakeBack | None = None,
     ) -> None:
         super().__init__(routing, store.salt, clock)
         self._store = store
         self._records = records
         self._queues = queues
         self._meters = meters
+        self._take_back = take_back
         self._ready: list[MessageList] = []
         self._pending: dict[_Heap, list[Message]] = {}
         self._waiters: list[_Waiter] = []
@@ -174,6 +181,16 @@ class Intake(Checker):
         if messages and not (whole and len(messages) < len(results)):
             await self.keep(origin.protocol, messages)
         return results
+
+    async def cancel(self, wish: Cancel) -> Cancelled:
+        """Take back what still waits, in domains that are delivered to Apple; returns after the commit.
+
+        Raises:
+            IntakeBusy, SpoolError: it cannot be said whether it is; ask again.
+        """
+        if self._is_closed or self._take_back is None:
+            raise IntakeBusy("the daemon is stopping; ask again later")
+        return await self._take_back(wish, self.is_apn)
 
     async def keep(self, protocol: str, messages: list[Message]) -> None:
         """Number messages that were checked, and return when they are on disk; errors as of `accept`."""

@@ -35,7 +35,7 @@ from momentum_push.injection.http_envelope import (
 )
 from momentum_push.injection.http_lines import MAX_BATCH, Line, batches, read_lines
 from momentum_push.injection.http_results import SLICE, Ledger, outcome, refusals_of, slices
-from momentum_push.message import Draft, Origin, Refusal
+from momentum_push.message import Cancel, Cancelled, Draft, Origin, Refusal
 
 __all__ = ["JSON_TYPES", "Door", "Notifications", "accept", "media_type"]
 
@@ -52,6 +52,7 @@ class Door(Protocol):
     def is_ready(self) -> bool: ...
     def is_apn(self, domain: str) -> bool: ...
     async def accept(self, origin: Origin, drafts: Sequence[Draft], whole: bool = False) -> list[Result]: ...
+    async def cancel(self, wish: Cancel) -> Cancelled: ...
 
 
 def media_type(request: Request) -> str:

@@ -147,6 +147,9 @@ _SCHEMAS: Node = {
         },
         ["status", "reason", "results"],
     ),
+    "Cancelled": _object(
+        {"cancelled": {"type": "integer"}, "on_their_way": {"type": "integer"}}, ["cancelled", "on_their_way"]
+    ),
     "Status": _object({"status": {"type": "string"}}, ["status"]),
     "Figures": {"type": "object"},
     "Queues": _object({"QueueSummary": {"type": "array", "items": {"type": "object"}}}, ["QueueSummary"]),
@@ -258,6 +261,37 @@ def _query(name: str, schema: Node, description: str) -> Node:
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
+def _delete(summary: str, parameters: list[Node]) -> Node:
+    return {
+        "summary": summary,
+        "description": "Answers when what waited is removed, on record and on disk.",
+        "parameters": parameters,
+        "responses": {
+            "200": _body(_ref("Cancelled"), {"cancelled": 2, "on_their_way": 0}, "What waited is removed"),
+            "400": _refusal("BadMessageId", "look for a typing error", "Not understood"),
+            "404": _refusal("NotFound", "no such message waits here", "Nothing of it waits"),
+            "409": _refusal("OnItsWay", "it is being sent", "Apple may have it"),
+            "503": _refusal("ServiceUnavailable", "ask again later", "It cannot be said yet"),
+            **_COMMON,
+        },
+    }
+
+
+_CANCEL_QUERY = [
+    {**_query("domain", {"type": "string"}, "Routing domain"), "required": True},
+    {**_query("collapse_id", {"type": "string"}, "apns-collapse-id"), "required": True},
+    _query("device_token", {"type": "string"}, "Only messages to this device"),
+]
+_CANCEL_PATH = [
+    {
+        "name": "mid",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "Message id, its slash as it is or as %2F",
+    }
+]
+
 _MAILQ_QUERY = [
     _query("domain", {"type": "string"}, "Only queues of this domain"),
     _query("binding", {"type": "string"}, "Only queues of this binding"),
@@ -290,8 +324,10 @@ DOCUMENT: Node = {
                     **_COMMON,
                     **_LOADED,
                 },
-            }
+            },
+            "delete": _delete("Cancel all that wait with a collapse id", _CANCEL_QUERY),
         },
+        "/v1/notifications/{mid}": {"delete": _delete("Cancel one message that waits", _CANCEL_PATH)},
         "/v1.0/inject": _INJECT,
         "/v1.0/inject/": _INJECT,
         "/healthz": {"get": _get("Alive?", _body(_STATUS, {"status": "alive"}, "The daemon is alive"))},

@@ -5,7 +5,7 @@ socket, file, thread, clock or chance. Everybody may call it; it calls `errors` 
 """
 
 from momentum_push.message.disposition import Disposition, Kind, Outcome, Phase
-from momentum_push.message.envelope import Draft, Origin, Refusal
+from momentum_push.message.envelope import Cancel, Cancelled, Draft, Origin, Refusal
 from momentum_push.message.notification import (
     LANES,
     MAX_LIST,
@@ -20,6 +20,8 @@ from momentum_push.message.notification import (
 __all__ = [
     "LANES",
     "MAX_LIST",
+    "Cancel",
+    "Cancelled",
     "Disposition",
     "Draft",
     "Home",

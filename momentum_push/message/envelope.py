@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Draft", "Origin", "Refusal"]
+__all__ = ["Cancel", "Cancelled", "Draft", "Origin", "Refusal"]
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -58,6 +58,26 @@ class Draft(msgspec.Struct, gc=False):
     """One beside each of `tokens`; None: all have `payload`."""
     deliver_at: Any = None
     """When it is to be sent, epoch seconds; None, 0 and what is past: now."""
+
+
+class Cancel(msgspec.Struct, frozen=True, gc=False):
+    """A wish to take back what still waits: one message by its number, or all with a collapse id."""
+
+    sequence: int = 0
+    """0: by the others."""
+    domain: str = ""
+    collapse_id: str = ""
+    token: str = ""
+    """Only messages to this device; empty: to any."""
+
+
+class Cancelled(msgspec.Struct, frozen=True, gc=False):
+    """What became of a wish; neither: there is no such message."""
+
+    removed: int = 0
+    """Messages that waited; their removal is on disk and on record."""
+    busy: int = 0
+    """Messages that are on their way to Apple, or whose answer is just being written down."""
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

@@ -20,18 +20,18 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError
-from momentum_push.message import MAX_LIST, Home, MessageList, QueueKey
+from momentum_push.message import MAX_LIST, Home, Message, MessageList, QueueKey
 from momentum_push.queues.queue import Lane, Queue
 from momentum_push.queues.residency import Residency
 
-__all__ = ["PAGE", "QueueManager", "StoredQueue"]
+__all__ = ["PAGE", "QueueManager", "StoredQueue", "Withdrawn"]
 
 PAGE = 4 * MAX_LIST
 """Messages of one swap-in; a lane that holds fewer than half of it asks for the next."""
@@ -42,6 +42,15 @@ _JUMP_S = 1.0
 """A difference between wall and monotonic time that is no drift any more."""
 
 log = structlog.get_logger()
+
+
+class Withdrawn(NamedTuple):
+    """What `withdraw` took out of a queue."""
+
+    messages: list[Message]
+    loan: MessageList | None = None
+    """The rest of their list, which nobody else may have meanwhile; to be given back when the removal of
+    `messages` is on disk: a page read before that would bring them again."""
 
 
 class StoredQueue(Protocol):
@@ -97,6 +106,7 @@ class QueueManager:
         self._starved: set[QueueKey] = set()
         self._epoch = clock.now() - clock.monotonic()
         self._is_closed = False
+        self._gone: set[int] | None = None
         self.resident = 0
         """Messages in memory, those on their way to Apple included."""
         self.resident_bytes = 0
@@ -164,6 +174,51 @@ class QueueManager:
         """Note lists whose removal the spool has committed."""
         for home in homes:
             self._books(home).release(home.number)
+            if self._gone is not None:
+                self._gone.add(home.number)
+
+    def watch(self) -> None:
+        """Note from now on, until `unwatch`, which lists go off the disk; begins anew when it was on."""
+        self._gone = set()
+
+    def unwatch(self) -> None:
+        """Stop noting what goes off the disk."""
+        self._gone = None
+
+    def withdraw(self, batch: MessageList, wanted: Collection[int]) -> Withdrawn:
+        """Take messages out of a queue, wherever their list is, so that nobody will send them.
+
+        Args:
+            batch: the list as the spool read it since `watch`.
+            wanted: sequence numbers; those of them that are not in the answer are on their way.
+        """
+        home = batch.home
+        lane = self.get(home.queue).lanes[home.lane]
+        if lane.books.expects(home.number):
+            return Withdrawn([])
+        if lane.books.holds(home.number):
+            loan = lane.pull_delayed(home.number)
+            if loan is None:
+                return Withdrawn(lane.pull_active(wanted))
+            return Withdrawn(_split(loan, wanted), loan)
+        if self._gone is not None and home.number in self._gone:
+            return Withdrawn([])
+        lane.books.lend(batch)
+        self.resident += len(batch.messages)
+        self.resident_bytes += len(batch.messages) * batch.weigh()
+        return Withdrawn(_split(batch, wanted), batch)
+
+    def give_back(self, loan: MessageList) -> None:
+        """Take the rest of a list that `withdraw` lent; the removal of what was withdrawn is on disk."""
+        if not loan.messages:
+            return
+        queue = self.get(loan.home.queue)
+        self.resident -= len(loan.messages)
+        self.resident_bytes -= len(loan.messages) * loan.home.weight
+        lane = queue.lanes[loan.home.lane]
+        lane.books.outdate(loan.home.number)
+        self._place(lane, loan, self._clock.now())
+        self.look(queue)
 
     def look(self, queue: Queue) -> None:
         """See what a queue needs: delivery, a page of the spool, or a look at a later time."""
@@ -289,3 +344,10 @@ class QueueManager:
         if self._max_resident and self.resident >= self._max_resident:
             return True
         return bool(self._max_bytes) and self.resident_bytes >= self._max_bytes
+
+
+def _split(batch: MessageList, wanted: Collection[int]) -> list[Message]:
+    """Take the messages with these numbers out of a list and return them."""
+    taken = [message for message in batch.messages if message.sequence in wanted]
+    batch.messages = [message for message in batch.messages if message.sequence not in wanted]
+    return taken

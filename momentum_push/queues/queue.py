@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from momentum_push.message import LANES, Message, MessageList, QueueKey
 from momentum_push.queues.residency import Residency
@@ -78,6 +78,28 @@ class Lane:
         """Put messages that were taken to the front again."""
         self._active.appendleft(messages)
         self.active += len(messages)
+
+    def pull_active(self, wanted: Collection[int]) -> list[Message]:
+        """Take the messages with these numbers out of what is active, wherever they stand."""
+        pulled: list[Message] = []
+        for index, messages in enumerate(self._active):
+            found = [message for message in messages if message.sequence in wanted]
+            if found:
+                pulled += found
+                self._active[index] = [message for message in messages if message.sequence not in wanted]
+        self.active -= len(pulled)
+        self._active = deque(filter(None, self._active))
+        return pulled
+
+    def pull_delayed(self, number: int) -> MessageList | None:
+        """Take a whole list out of what is delayed; None when it is not there."""
+        place = next((at for at, entry in enumerate(self._delayed) if entry[1] == number), None)
+        if place is None:
+            return None
+        batch = self._delayed.pop(place)[2]
+        heapq.heapify(self._delayed)
+        self.delayed -= len(batch.messages)
+        return batch
 
     def drop_delayed(self) -> list[MessageList]:
         """Let every delayed list go from memory and return them."""

@@ -91,6 +91,24 @@ class Residency:
         if self._is_reading:
             self._gone.add(number)
 
+    def holds(self, number: int) -> bool:
+        """Whether a list is in memory, or done with and not yet off the disk."""
+        return number in self._held
+
+    def expects(self, number: int) -> bool:
+        """Whether a list is on its way to the disk, or not announced yet."""
+        return number in self._expected
+
+    def lend(self, batch: MessageList) -> None:
+        """Let somebody have a list that only the spool knew; `store` or `release` gives it back."""
+        self._held.add(batch.home.number)
+        self.stored -= len(batch.messages)
+
+    def outdate(self, number: int) -> None:
+        """Pass a list over in a page that is being read: it was read before the list changed."""
+        if self._is_reading:
+            self._gone.add(number)
+
     def store(self, batch: MessageList) -> None:
         """Leave a list to the spool."""
         home, before = batch.home, (batch.home.due, batch.home.number - 1)

@@ -10,7 +10,18 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from momentum_push.errors import InjectionError
-from momentum_push.message import Draft, Message, MessageList, Origin, Part, QueueKey, Refusal, short_token
+from momentum_push.message import (
+    Cancel,
+    Cancelled,
+    Draft,
+    Message,
+    MessageList,
+    Origin,
+    Part,
+    QueueKey,
+    Refusal,
+    short_token,
+)
 
 __all__ = ["DOMAIN", "Busy", "FakeIntake"]
 
@@ -38,6 +49,8 @@ class FakeIntake:
         self.is_ready = True
         self.calls: list[tuple[Origin, list[Draft]]] = []
         self.accepted: list[Message] = []
+        self.wishes: list[Cancel] = []
+        self.cancelled = Cancelled(1, 0)
         self.failure: Exception | None = None
         self.refuse: Callable[[Draft, str], Refusal | None] = refuse_bad_form
         self.gate: asyncio.Event | None = None
@@ -63,6 +76,13 @@ class FakeIntake:
         if not whole or len(taken) == len(results):
             self.accepted += taken
         return results
+
+    async def cancel(self, wish: Cancel) -> Cancelled:
+        """Note the wish and answer as told."""
+        self.wishes.append(wish)
+        if self.failure is not None:
+            raise self.failure
+        return self.cancelled
 
     def _judge(self, origin: Origin, draft: Draft) -> list[Message | Refusal]:
         part = self._part(origin, draft)
