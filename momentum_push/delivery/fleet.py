@@ -193,7 +193,7 @@ class Fleet:
         mean = trip / serving if serving else 1.0
         return Survey(serving, len(probes), mean, 2 * bound > serving, min(probes, default=None))
 
-    def note_limit(self, waiting: int, now: float) -> Limited | None:
+    def note_limit(self, waiting: int, most: int, now: float) -> Limited | None:
         """Note that all are full and no more are allowed; return it when it is time to warn."""
         if self._limited is not None and now < self._limited.at + LIMIT_CHECK_S:
             return None
@@ -202,7 +202,7 @@ class Fleet:
             return None
         enough = needs(waiting, trip_s, survey.trip, survey.serving)
         self._limited = Limited("window" if survey.is_window_bound else "streams", enough, now)
-        if not survey.is_window_bound or enough <= len(self) or now < self._warned_at + LIMIT_WARNED_S:
+        if not survey.is_window_bound or enough <= most or now < self._warned_at + LIMIT_WARNED_S:
             return None
         self._warned_at = now
         return self._limited

@@ -59,7 +59,7 @@ class Growth:
         if (pardon := self._fleet.next_pardon()) is not None:
             self._come_back(pardon - now)
         if self.is_at_limit(most):
-            self._note_limit(waiting, now)
+            self._note_limit(waiting, most, now)
         elif not any(self._fleet.capacities(now, is_alone=False)):
             self._open(waiting, most, now)
 
@@ -79,8 +79,8 @@ class Growth:
         elif not count and survey.probe_ends is not None:
             self._come_back(survey.probe_ends - now)
 
-    def _note_limit(self, waiting: int, now: float) -> None:
-        limited = self._fleet.note_limit(waiting, now)
+    def _note_limit(self, waiting: int, most: int, now: float) -> None:
+        limited = self._fleet.note_limit(waiting, most, now)
         if limited is not None:
             log.warning(
                 "window_limited",

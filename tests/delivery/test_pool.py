@@ -506,6 +506,25 @@ def test_a_pool_that_windows_limit_says_how_many_connections_it_needs() -> None:
     play(scene, room=10, max_connections=1)
 
 
+def test_the_connections_that_are_coming_are_not_advised_again() -> None:
+    async def scene(world: World) -> None:
+        world.rtt = 1.0
+        await world.put(1)
+        world.connections[0].is_window_bound = True
+        world.connections[0].answer()
+        world.gate = asyncio.Event()
+        with structlog.testing.capture_logs() as logs:
+            await world.put(30)
+            assert (world.dials, len(world.connections)) == (2, 1)
+            await world.put(1)
+        assert world.pool.limited is not None
+        assert world.pool.limited.needs == 2
+        assert "window_limited" not in [entry["event"] for entry in logs]
+        world.gate.set()
+
+    play(scene, room=10, max_connections=2)
+
+
 # --- suspension
 
 
