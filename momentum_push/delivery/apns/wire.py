@@ -148,12 +148,17 @@ class Wire:
 
     @property
     def capacity(self) -> int:
-        """Messages that `send` would take now, by the size of the last ones; exact when it says 0."""
+        """Messages that `send` would take now, by the size of the last ones.
+
+        A rest of the window too small for one of those counts for nothing while answers are due, though a
+        smaller body might fit: there is nearly always such a rest somewhere, and a pool that takes it for
+        room finds its connections never full.
+        """
         slots = self._slots()
         window = self._link.room
         if slots <= 0 or window <= 0 or window < self._wanted_window:
             return 0
-        return min(slots, max(1, window // self._typical_body))
+        return min(slots, window // self._typical_body or int(not self._exchanges))
 
     @property
     def trip(self) -> int:

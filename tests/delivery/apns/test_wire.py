@@ -216,6 +216,20 @@ def test_no_request_begins_before_the_window_holds_its_whole_body() -> None:
     assert wire.capacity == 0
 
 
+def test_a_rest_of_the_window_is_no_room_while_answers_are_due() -> None:
+    """Else some connection of many always seems to have room, and a pool that windows limit never grows."""
+    peer = Peer(opens_window=False)
+    wire, _ = joined(peer)
+    assert wire.send(requests(messages(13, payload=b"x" * 5_000)), TOKEN, 0.0) == 13
+    assert wire.capacity == 0, "535 bytes are left"
+    join(wire, peer)
+    for stream_id in list(peer.open):
+        peer.answer(stream_id)
+    join(wire, peer)
+    assert wire.capacity == 1, "or what is smaller would wait for ever"
+    assert wire.send(requests(messages(1, first=20, payload=b"x" * 535)), TOKEN, 0.0) == 1
+
+
 def test_a_body_above_any_streams_window_comes_back_at_once_and_retires_the_peer() -> None:
     """To wait for more room would hold up everything behind it; what fits still goes out."""
     wire, peer = joined(Peer(window=100))
