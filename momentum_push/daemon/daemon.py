@@ -32,7 +32,7 @@ from momentum_push.daemon.privileges import drop_privileges
 from momentum_push.daemon.status import queue_statuses
 from momentum_push.delivery.manager import Delivery
 from momentum_push.delivery.settings import SettingsReader
-from momentum_push.errors import ConfigError, LogError, Place, Problem, SpoolDamaged, SpoolError
+from momentum_push.errors import ConfigError, LogError, Place, Problem, SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.exposition import Snapshot, Summary, mailq, render
 from momentum_push.exposition.stats import MAILQ_LIMIT
 from momentum_push.injection import Intake, Routing
@@ -46,7 +46,7 @@ from momentum_push.message.ids import first_sequence, hex_id
 from momentum_push.message.reasons import ReasonTable
 from momentum_push.meters import Meters
 from momentum_push.queues import Queue, QueueManager
-from momentum_push.spool import SqliteSpool, open_sqlite
+from momentum_push.spool import Floors, SqliteSpool, open_sqlite
 
 __all__ = ["Daemon"]
 
@@ -200,6 +200,7 @@ class Daemon:
         self.intake.routing = Routing(config, reader.rules)
         glob = config.glob
         self.queues.set_max_resident(glob["max_resident_messages"], glob["max_resident_bytes"])
+        self.spool.set_floors(_floors(config))
         self.delivery.configure(reader, reasons)
         log.info("reloaded", configuration=str(config.path))
 
@@ -230,6 +231,9 @@ class Daemon:
         return Snapshot(
             queues=statuses,
             spool_bytes=self.spool.bytes_used,
+            spool_free_bytes=self.spool.room.bytes,
+            spool_free_inodes=self.spool.room.inodes,
+            spool_is_writable=self.spool.is_writable,
             resident_bytes=self.queues.resident_bytes,
             uptime_s=self.clock.monotonic() - self._started_at,
             is_ready=self.is_ready()[0],
@@ -269,6 +273,7 @@ class Daemon:
             force_fsync=glob["force_fsync"],
             meters=self.meters,
             clock=self.clock,
+            floors=_floors(self.config),
         )
 
     def _build(self, reasons: ReasonTable) -> None:
@@ -357,6 +362,7 @@ class Daemon:
                 self.records.tick(self.clock.now())
             except LogError as error:
                 log.error("log_write_failed", error=str(error))
+            self.spool.watch()
             monotonic = self.clock.monotonic()
             self._summary.sample(monotonic)
             if monotonic - looked_at >= CERTIFICATES_S:
@@ -416,7 +422,13 @@ def _what_to_do(obstacle: SpoolError | None) -> str:
     """Say why the spool takes no messages, without names of files: whoever asks need not be the operator."""
     if isinstance(obstacle, SpoolDamaged):
         return "the spool is damaged; restart the daemon, it saves what can be read"
-    return "the spool cannot be written; make room on its disk"
+    if isinstance(obstacle, SpoolFull):
+        return "the spool has too little room; make room on its disk"
+    return "the spool cannot be written; see that its disk works"
+
+
+def _floors(config: Config) -> Floors:
+    return Floors(config.glob["min_free_space"], config.glob["min_free_inodes"])
 
 
 def _nothing() -> None:

@@ -55,6 +55,12 @@ _GAUGES: dict[str, tuple[str, str]] = {
 
 _DAEMON: dict[str, tuple[str, str]] = {
     "spool_bytes": ("spool_bytes", "bytes of the spool on disk"),
+    "spool_free_bytes": ("spool_free_bytes", "bytes free on the spool's disk, beside its reserve"),
+    "spool_free_inodes": (
+        "spool_free_inodes",
+        "inodes free there; -1 where the file system has no such count",
+    ),
+    "spool_writable": ("spool_is_writable", "1 while the spool takes messages"),
     "resident_bytes": ("resident_bytes", "bytes of messages in memory"),
     "log_bytes_pending": ("log_bytes_pending", "bytes of records that the disk has not taken yet"),
     "loop_lag_peak_seconds": ("loop_lag_peak_s", "the loop's worst lag of the last minute or two"),

@@ -38,6 +38,10 @@ class Snapshot:
 
     queues: tuple[QueueStatus, ...] = ()
     spool_bytes: int = 0
+    spool_free_bytes: int = 0
+    spool_free_inodes: int = -1
+    """-1: its file system does not count them."""
+    spool_is_writable: bool = True
     uptime_s: float = 0.0
     is_ready: bool = False
     is_writable: bool = True

@@ -13,6 +13,7 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
     writer.py      group commit, and what happens when the disk does not play along
     sqlite.py      the spool as the event loop sees it
     folder.py      lock and reserve
+    floors.py      how much room must be left on the disk; pure
     budget.py      bytes that may be under way
     memory.py      the twin
     salvage.py     a damaged database makes way for a new one
@@ -21,6 +22,7 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
 """
 
 from momentum_push.spool.check import at_rest, faults
+from momentum_push.spool.floors import Floors
 from momentum_push.spool.memory import Disk, MemorySpool
 from momentum_push.spool.seam import START, QueueCount, Spool
 from momentum_push.spool.sqlite import SqliteSpool, open_sqlite
@@ -28,6 +30,7 @@ from momentum_push.spool.sqlite import SqliteSpool, open_sqlite
 __all__ = [
     "START",
     "Disk",
+    "Floors",
     "MemorySpool",
     "QueueCount",
     "Spool",

@@ -167,12 +167,21 @@ class Database:
             raise self._translate(error) from error
 
     def checkpoint(self, *, truncate: bool = False) -> None:
-        """Move the write-ahead log into the database; with `truncate` leave no log."""
+        """Move the write-ahead log into the database.
+
+        Args:
+            truncate: leave no log; a reader that is at work is waited for, _BUSY_S at most.
+
+        Raises:
+            SpoolFull, SpoolError: not all of it was moved; all of the log is still there and in use.
+        """
         mode = "TRUNCATE" if truncate else "PASSIVE"
         try:
-            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            ((is_busy, *_),) = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except sqlite3.Error as error:
             raise self._translate(error) from error
+        if is_busy and truncate:
+            raise SpoolError(f'spool: the log of "{self.path}" is being read, it cannot begin anew')
 
     def give_back(self, pages: int, keep: int = FREE_PAGES_KEPT) -> bool:
         """Return up to `pages` free pages to the disk; False when no more than `keep` are free."""

@@ -27,6 +27,7 @@ import os
 from pathlib import Path
 
 from momentum_push.errors import SpoolError, SpoolFull, SpoolInUse
+from momentum_push.spool.floors import Room
 
 __all__ = ["DATABASE", "RESERVE_BYTES", "SpoolFolder", "sync_folder"]
 
@@ -112,6 +113,11 @@ class SpoolFolder:
     def release_reserve(self) -> None:
         """Give the room back to the disk."""
         self._reserve.unlink(missing_ok=True)
+
+    def room(self) -> Room:
+        """Return what is free on the disk, beside the reserve."""
+        disk = os.statvfs(self.path)
+        return Room(disk.f_bavail * disk.f_frsize, disk.f_favail if disk.f_files else -1)
 
     def bytes_used(self) -> int:
         """Return the size of the database and its log."""

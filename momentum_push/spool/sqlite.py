@@ -28,6 +28,7 @@ from momentum_push.meters import Meters
 from momentum_push.spool import salvage
 from momentum_push.spool.budget import ByteBudget
 from momentum_push.spool.database import Database, Meta
+from momentum_push.spool.floors import Floors, Room
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Mark, Operation, Sent, estimate, snapshot
@@ -41,6 +42,11 @@ log = structlog.get_logger()
 
 MAX_PENDING_BYTES = 256 << 20
 CLOSE_DEADLINE_S = 30.0
+SLOW_S = 1.0
+"""A commit that takes so long is worth a warning, one in SLOW_WARNING_INTERVAL_S."""
+SLOW_WARNING_INTERVAL_S = 60.0
+STALLED_S = 10.0
+"""A commit that takes so long: no more messages are taken until it is done."""
 QUICK_LOOK_BYTES = 64 << 20
 """A database of up to this size is looked through at each start (a quarter of a second for 64 MB); damage in
 a larger one is found when it is met."""
@@ -57,6 +63,7 @@ async def open_sqlite(
     meters: Meters,
     clock: Clock,
     probe_interval_s: float = 1.0,
+    floors: Floors = Floors(),
 ) -> SqliteSpool:
     """Open the spool in `folder`, or make one where the folder's parent exists.
 
@@ -64,6 +71,7 @@ async def open_sqlite(
         mode: of the files (`spool_mode`); the folder gets 0750 when it is made.
         force_fsync: every commit is on disk before it is acknowledged; False leaves that to the system.
         probe_interval_s: between attempts while the disk takes no writes.
+        floors: how much must be free on its disk; see `set_floors`.
 
     Raises:
         SpoolInUse: another process has it open.
@@ -71,7 +79,7 @@ async def open_sqlite(
     """
     place = SpoolFolder(folder, mode)
     return await asyncio.to_thread(
-        _open, place, force_fsync, meters, clock, probe_interval_s, asyncio.get_running_loop()
+        _open, place, force_fsync, meters, clock, probe_interval_s, asyncio.get_running_loop(), floors
     )
 
 
@@ -82,6 +90,7 @@ def _open(
     clock: Clock,
     probe_interval_s: float,
     loop: asyncio.AbstractEventLoop,
+    floors: Floors,
 ) -> SqliteSpool:
     """All of opening that touches the disk."""
     with ExitStack() as undo:
@@ -91,7 +100,7 @@ def _open(
         undo.callback(database.close)
         reader = Database(place.database, is_writer=False)
         undo.callback(reader.close)
-        spool = SqliteSpool(place, database, reader, meta, meters, clock, loop, probe_interval_s)
+        spool = SqliteSpool(place, database, reader, meta, meters, clock, loop, probe_interval_s, floors)
         undo.pop_all()
     log.info("spool_opened", path=str(place.path), bytes=spool.bytes_used, is_writable=spool.is_writable)
     return spool
@@ -141,6 +150,7 @@ class SqliteSpool:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         probe_interval_s: float,
+        floors: Floors,
     ) -> None:
         self.salt = meta.salt
         self._place = place
@@ -148,6 +158,9 @@ class SqliteSpool:
         self._reader = reader
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
         self._meters = meters
+        self._clock = clock
+        self._is_stalled = False
+        self._warn_slow_at = float("-inf")
         self._loop = loop
         self._number = meta.number
         self._futures: dict[Operation, asyncio.Future[None]] = {}
@@ -156,7 +169,7 @@ class SqliteSpool:
         self._is_closing = False  # close() was called; the writer may end before that, by a fault
         self._last_report = asyncio.Event()
         self._sequences = Sequences(meta.sequence)
-        self._writer = Writer(place, database, clock, self._from_writer, probe_interval_s)
+        self._writer = Writer(place, database, clock, self._from_writer, probe_interval_s, floors)
         self._start()
 
     def __repr__(self) -> str:
@@ -165,13 +178,41 @@ class SqliteSpool:
 
     @property
     def is_writable(self) -> bool:
-        """False after a failed commit until one succeeds again."""
-        return self._writer.is_writable
+        """False after a failed commit until one succeeds again, and while one takes very long."""
+        return self.obstacle is None
 
     @property
     def obstacle(self) -> SpoolError | None:
         """Why it is not writable; None when it is."""
+        if self._writer.is_writable and self.waits_s() >= STALLED_S:
+            return SpoolError(
+                f'spool: the disk of "{self._place.path}" has not answered for {self.waits_s():.0f} s; '
+                f"see that it works"
+            )
         return self._writer.obstacle
+
+    def waits_s(self) -> float:
+        """Return for how many seconds the disk has not answered; 0: it owes no answer."""
+        since = self._writer.busy_since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    def watch(self) -> None:
+        """Tell the operator of a disk that does not answer; call it every second or so."""
+        is_stalled = self.waits_s() >= STALLED_S
+        if is_stalled and not self._is_stalled:
+            log.error("spool_disk_stalled", error=str(self.obstacle or ""))
+        elif self._is_stalled and not is_stalled:
+            log.info("spool_disk_answers_again")
+        self._is_stalled = is_stalled
+
+    def set_floors(self, floors: Floors) -> None:
+        """Change how much must be free on the disk for messages to be taken."""
+        self._writer.floors = floors
+
+    @property
+    def room(self) -> Room:
+        """What is free on the disk, seen a second or so ago."""
+        return self._writer.room
 
     @property
     def bytes_used(self) -> int:
@@ -277,12 +318,18 @@ class SqliteSpool:
         if not lists:
             return
         try:
+            self._refuse_when_stalled()
             await self._budget.take(operation.size)
             await self._put(operation)
         except SpoolError:
             for item in lists:
                 item.home.number = 0
             raise
+
+    def _refuse_when_stalled(self) -> None:
+        """The writer refuses by itself; it cannot while it hangs in a commit."""
+        if self.waits_s() >= STALLED_S and (obstacle := self.obstacle):
+            raise obstacle
 
     def _put(self, operation: Operation) -> asyncio.Future[None]:
         """Hand an operation to the writer; the future is done when it is on disk."""
@@ -321,8 +368,16 @@ class SqliteSpool:
             self._finish(operation, error)
         if report.seconds:
             self._meters.spool_commit_seconds.observe(report.seconds)
+        if report.seconds >= SLOW_S:
+            self._warn_of_slowness(report.seconds)
         if report.is_last:
             self._end()
+
+    def _warn_of_slowness(self, seconds: float) -> None:
+        now = self._clock.monotonic()
+        if now >= self._warn_slow_at:
+            self._warn_slow_at = now + SLOW_WARNING_INTERVAL_S
+            log.warning("spool_disk_slow", commit_seconds=round(seconds, 2), pending=len(self._futures))
 
     def _finish(self, operation: Operation, error: SpoolError | None) -> None:
         future = self._futures.pop(operation)

@@ -16,9 +16,14 @@ The failure rules:
    pages of the database back for that) and writes a little. When all succeeds, it is writable again.
 4. SQLite refuses a value (`BadRow`): that is our own fault and would stop the others for ever, so they
    are committed one by one and the culprit is told.
-5. SQLite finds the database damaged, here or while reading: no more appends until a restart, which saves
+5. After an error that is not want of room (a failed fsync above all), the log is moved into the database
+   and begins anew before appends are let in. Why: the system may have thrown away what it could not write
+   and call the next fsync a success. Settles need not wait for that, because SQLite writes a failed
+   transaction's pages again, and syncs those.
+6. Too little room is left on the disk (`floors.py`): appends are refused, all else goes on.
+7. SQLite finds the database damaged, here or while reading: no more appends until a restart, which saves
    what can be read (`salvage.py`); what is in memory goes on being sent and, where that works, settled.
-6. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
+8. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
    will be sent again after the restart: at least once (design.md 4).
 
 Why a thread and `SimpleQueue`: SQLite lets go of the interpreter's lock while it writes and syncs, and
@@ -42,6 +47,7 @@ from momentum_push.clock import Clock
 from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.spool import salvage
 from momentum_push.spool.database import PAGE_BYTES, BadRow, Database
+from momentum_push.spool.floors import Floors, Room
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.rows import Change, Operation
 
@@ -77,10 +83,15 @@ class Writer:
         clock: Clock,
         report: Callable[[Report], None],
         probe_interval_s: float = 1.0,
+        floors: Floors = Floors(),
     ) -> None:
         self.is_writable = True
         self.bytes_used = folder.bytes_used()
         self.commits = 0
+        self.busy_since: float | None = None
+        """When the commit under way began, on the monotonic clock; None: there is none."""
+        self.floors = floors
+        self.room = Room()
         self._folder = folder
         self._database = database
         self._clock = clock
@@ -90,7 +101,10 @@ class Writer:
         self._kept: list[Operation] = []
         self._cause = SpoolError("")
         self._damage: SpoolDamaged | None = None
+        self._is_in_doubt = False  # a write failed: what is in the log may not be on the disk
+        self._look_at = 0.0
         self._try_at = 0.0
+        self._log_limit = 2 * folder.log_pages * PAGE_BYTES + MAX_BYTES
         self._is_stopping = False
         self._has_free_pages = True
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
@@ -101,6 +115,7 @@ class Writer:
             self._folder.hold_reserve()
         except SpoolFull as error:
             self._suspend(error)
+        self._look_at_room()
         self._thread.start()
 
     def put(self, operation: Operation) -> None:
@@ -108,7 +123,7 @@ class Writer:
         self._operations.put(operation)
 
     def note_damage(self, error: SpoolDamaged) -> None:
-        """Rule 5: whoever reads has come across damage; any thread."""
+        """Rule 7: whoever reads has come across damage; any thread."""
         self._damage = self._damage or error
 
     @property
@@ -142,6 +157,8 @@ class Writer:
             self._suspend(self._damage)
         if not self.is_writable and time.monotonic() >= self._try_at:
             self._recover()
+        if self.is_writable and time.monotonic() >= self._look_at:
+            self._look_at_room()
         if operations:
             self._commit(operations)
         elif self.is_writable and self._has_free_pages and not self._is_stopping:
@@ -190,18 +207,24 @@ class Writer:
     def _postpone(self, operations: list[Operation], error: SpoolError) -> None:
         """Rule 1, up to the second attempt."""
         self._suspend(error)
+        self._make_room()
         self._tell([(operation, error) for operation in operations if not operation.is_kept])
         self._kept += [operation for operation in operations if operation.is_kept]
 
     def _apply(self, operations: list[Operation]) -> None:
         """Commit, and report it."""
-        started = self._clock.monotonic()
-        self._database.apply(Change.of(operations))
+        started = self.busy_since = self._clock.monotonic()
+        try:
+            self._database.apply(Change.of(operations))
+        finally:
+            self.busy_since = None
         self.commits += 1
         self.bytes_used = self._folder.bytes_used()
         self._has_free_pages = True
         outcomes = [(operation, None) for operation in operations]
         self._report(Report(outcomes, self._clock.monotonic() - started))
+        if self.is_writable and self._folder.log_bytes() > self._log_limit:
+            self._shorten_log()
 
     def _refuse_appends(self, operations: list[Operation]) -> list[Operation]:
         """Rule 3."""
@@ -238,14 +261,13 @@ class Writer:
             error = self._lock_up(error)
         elif self.is_writable:
             _say("error", "spool_suspended", error=str(error))
+        self._is_in_doubt |= not isinstance(error, SpoolFull)
         self._cause = error
         self.is_writable = False
         self._try_at = time.monotonic() + self._probe_interval_s
-        if isinstance(error, SpoolFull):
-            self._make_room()
 
     def _lock_up(self, error: SpoolError) -> SpoolError:
-        """Rule 5; return the cause to name from now on, which is the damage whatever else fails."""
+        """Rule 7; return the cause to name from now on, which is the damage whatever else fails."""
         if isinstance(error, SpoolDamaged) and self._damage is None:
             self._damage = error
         damage = self._damage or error
@@ -255,9 +277,12 @@ class Writer:
         return damage
 
     def _make_room(self) -> None:
-        """Give the reserve back, and empty the log if what it needs in the database fits into that."""
-        self._folder.release_reserve()
-        if self._folder.log_bytes() <= self._folder.reserve_bytes:
+        """Give the reserve back, and empty the log if what it needs in the database fits into that.
+
+        Whatever the error is called: a quota that is used up is an I/O error to SQLite.
+        """
+        self._attempt(self._folder.release_reserve)
+        if isinstance(self._cause, SpoolFull) and self._folder.log_bytes() <= self._folder.reserve_bytes:
             self._attempt(self._database.checkpoint)
 
     def _retry_kept(self) -> bool:
@@ -277,9 +302,47 @@ class Writer:
     def _recover(self) -> None:
         """Rule 3: see whether the disk takes writes again."""
         self._try_at = time.monotonic() + self._probe_interval_s
-        if self._retry_kept() and not self._damage and self._regain_reserve() and self._attempt(self._probe):
+        if (
+            self._retry_kept()
+            and not self._damage
+            and self._regain_reserve()
+            and self._has_room()
+            and self._regain_trust()
+            and self._attempt(self._probe)
+        ):
             _say("info", "spool_writable_again")
             self.is_writable = True
+
+    def _look_at_room(self) -> None:
+        """Rule 6."""
+        self._look_at = time.monotonic() + _REST_S
+        if not self._has_room() and self.is_writable:
+            self._suspend(self._cause)
+
+    def _has_room(self) -> bool:
+        """Whether there is more room than the floors; else name that as the cause."""
+        if not self._attempt(self._measure):
+            return True  # what is wrong with the disk will show when it is written to
+        lack = self.floors.lack(self.room, is_low=not self.is_writable)
+        if lack:
+            self._cause = SpoolFull(f'spool: too little room on the disk of "{self._folder.path}": {lack}')
+        return not lack
+
+    def _measure(self) -> None:
+        self.room = self._folder.room()
+
+    def _regain_trust(self) -> bool:
+        """Rule 5."""
+        if self._is_in_doubt and self._attempt(partial(self._database.checkpoint, truncate=True)):
+            self._is_in_doubt = False
+        return not self._is_in_doubt
+
+    def _shorten_log(self) -> None:
+        """The log has become much too long: SQLite keeps to itself what hinders it from emptying it."""
+        try:
+            self._database.checkpoint()
+        except SpoolError as error:
+            self._suspend(error)
 
     def _regain_reserve(self) -> bool:
         """Take the reserve; where there is no room for it, see what room the spool itself can give back."""
@@ -315,7 +378,7 @@ class Writer:
             _say(
                 "debug",
                 "spool_attempt_failed",
-                action=getattr(action, "__name__", "note_damage").strip("_"),
+                action=_name_of(action),
                 error=str(error),
             )
             return False
@@ -324,6 +387,11 @@ class Writer:
     def _tell(self, outcomes: Sequence[tuple[Operation, SpoolError | None]]) -> None:
         if outcomes:
             self._report(Report(outcomes))
+
+
+def _name_of(action: Callable[[], None]) -> str:
+    function = action.func if isinstance(action, partial) else action
+    return str(getattr(function, "__name__", function)).strip("_")
 
 
 def _say(level: str, event: str, **values: object) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from momentum_push.clock import ManualClock
 from momentum_push.message import Message, MessageList
 from momentum_push.meters import Meters
-from momentum_push.spool import START, Disk, MemorySpool, Spool, open_sqlite
+from momentum_push.spool import START, Disk, Floors, MemorySpool, Spool, open_sqlite
 
 __all__ = [
     "BENCHES",
@@ -61,6 +61,7 @@ class SqliteBench:
         self.folder = folder / "spool"
         self.meters = Meters()
         self.force_fsync = False
+        self.floors = Floors()
 
     async def open(self) -> Spool:
         return await open_sqlite(
@@ -69,6 +70,7 @@ class SqliteBench:
             meters=self.meters,
             clock=ManualClock(),
             probe_interval_s=0.02,
+            floors=self.floors,
         )
 
     async def crash(self, spool: Spool) -> None:

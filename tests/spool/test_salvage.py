@@ -183,8 +183,11 @@ def test_a_first_page_of_garbage_is_replaced(bench: SqliteBench) -> None:
     run(scenario())
 
 
-def test_a_file_that_was_cut_short_gives_what_is_left_of_it(bench: SqliteBench) -> None:
+def test_a_file_that_was_cut_short_gives_what_is_left_of_it(
+    bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
+        monkeypatch.delattr("momentum_push.spool.wreck._copy_with_new_head")  # its head is not what is wrong
         before = await fill(bench)
         path = bench.folder / "spool.db"
         os.truncate(path, path.stat().st_size // 2 // PAGE_BYTES * PAGE_BYTES)
@@ -277,6 +280,45 @@ def test_a_log_that_was_not_moved_yet_is_salvaged_as_well(bench: SqliteBench) ->
         spool, _ = await after(bench)
         assert await held(spool) == whole
         await spool.close()
+
+    run(scenario())
+
+
+def test_the_log_of_the_damaged_database_never_meets_the_new_one(bench: SqliteBench) -> None:
+    async def scenario() -> None:
+        await fill(bench)
+        spool = await bench.open()
+        assert isinstance(spool, SqliteSpool)
+        await spool.append([message_list(50, first=spool.take_sequences(50))])
+        whole = await held(spool)
+        await bench.crash(spool)
+        (bench.folder / "damaged").write_text("so said the daemon before it was killed")
+        log = (bench.folder / "spool.db-wal").read_bytes()
+        spool, (report,) = await after(bench)
+        assert await held(spool) == whole and report["missing"] == 0
+        await spool.close()
+        assert (bench.folder / f"{report['kept_as']}-wal").read_bytes() == log
+        with at_rest(bench.folder) as database:
+            assert not database.integrity()
+
+    run(scenario())
+
+
+def test_a_list_whose_body_is_rotten_is_set_aside_and_counted(bench: SqliteBench) -> None:
+    async def scenario() -> None:
+        before = await fill(bench)
+        path = bench.folder / "spool.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(
+                "UPDATE lists SET body = substr(body, 1, 60) || x'00' || substr(body, 62) WHERE number = 2"
+            )
+        overwrite(path, leaves(path, "lists_due")[0], b"\xff" * PAGE_BYTES)
+        spool, (report,) = await after(bench)
+        assert (report["set_aside"], report["lost"], report["missing"]) == (1, 0, PER_LIST)
+        assert len(await held(spool)) == len(before.facts) - PER_LIST
+        await spool.close()
+        with at_rest(bench.folder) as database:
+            assert database.set_aside() == [(2, "checksum does not match")]
 
     run(scenario())
 

@@ -12,6 +12,22 @@ _SPOOL = (
     Option("spool_mode", Kind.MODE, 0o640, _GLOBAL, help="mode of its files; restart"),
     Option("force_fsync", Kind.BOOLEAN, True, _GLOBAL, help="fsync before a message is acknowledged"),
     Option(
+        "min_free_space",
+        Kind.INTEGER,
+        10485760,
+        _GLOBAL,
+        "bytes",
+        "with less room on the spool's disk input is refused; 0 = any is enough",
+    ),
+    Option(
+        "min_free_inodes",
+        Kind.INTEGER,
+        100,
+        _GLOBAL,
+        "inodes",
+        "the same for inodes",
+    ),
+    Option(
         "max_resident_messages",
         Kind.INTEGER,
         32768,
