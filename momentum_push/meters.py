@@ -118,4 +118,5 @@ class Meters:
         self.spool_commit_seconds = Histogram(COMMIT_BOUNDS_S)
         self.loop_lag_seconds = Histogram(LAG_BOUNDS_S)
         self.loop_lag_peak = Peak()
+        self.receiver_restarts: Counter[str] = Counter()  # number
         self.inbound_sessions: Counter[str] = Counter()  # protocol, a gauge: goes down again

@@ -50,6 +50,7 @@ PURE = (
     "queues.schedule",
     "queues.queue",
     "queues.throttle",
+    "injection.frames",
     "delivery.breaker",
     "delivery.fleet",
     "delivery.plan",

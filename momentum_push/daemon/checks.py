@@ -27,7 +27,6 @@ _UNSERVED = {
     "exclude_vctx_mess": "all context variables are spooled",
     "scope_max_outbound_connections": "use max_outbound_connections",
     "server_max_outbound_connections": "use max_outbound_connections",
-    "receivers": "the doors run inside the core; set it to 0",
 }
 """Options of a later version: where one is set, the operator should know that it does nothing yet."""
 

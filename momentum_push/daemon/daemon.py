@@ -13,7 +13,6 @@ each other.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import socket
 import sys
@@ -29,6 +28,7 @@ from momentum_push.config import Config, load
 from momentum_push.daemon.checks import read_reasons, validate
 from momentum_push.daemon.lag import LagProbe
 from momentum_push.daemon.privileges import drop_privileges
+from momentum_push.daemon.receivers import Receivers
 from momentum_push.daemon.status import queue_statuses
 from momentum_push.delivery.manager import Delivery
 from momentum_push.delivery.settings import SettingsReader
@@ -38,12 +38,16 @@ from momentum_push.exposition.stats import MAILQ_LIMIT
 from momentum_push.injection import Intake, Routing
 from momentum_push.injection.doors import Doors, open_privileged
 from momentum_push.injection.http import Views
+from momentum_push.injection.reception import Node
+from momentum_push.injection.sessions import Sessions
 from momentum_push.injection.sockets import close_sockets
 from momentum_push.loggers import Loggers
 from momentum_push.loggers import build as build_loggers
 from momentum_push.loggers.diagnostics import on_error
+from momentum_push.message import Cancel, QueueKey
 from momentum_push.message.ids import first_sequence, hex_id
 from momentum_push.message.reasons import ReasonTable
+from momentum_push.message.rules import Rules
 from momentum_push.meters import Meters
 from momentum_push.queues import Queue, QueueManager
 from momentum_push.spool import Floors, SqliteSpool, open_sqlite
@@ -78,7 +82,7 @@ class Daemon:
         self.clock = clock or SystemClock()
         self.meters = Meters()
         self._started_at = self.clock.monotonic()
-        self._conn_numbers = itertools.count(first_sequence(self.clock.now()))
+        self._next_conn = first_sequence(self.clock.now())
         self._summary = Summary(self.meters, self._started_at)
         self._is_started = False
         self._is_stopping = False
@@ -94,7 +98,8 @@ class Daemon:
         self.queues: QueueManager
         self.delivery: Delivery
         self.intake: Intake
-        self.doors: Doors
+        self.doors: Doors | Receivers
+        self._rules_of: Callable[[QueueKey], Rules]
 
     def __repr__(self) -> str:
         return f"<Daemon {self.status_line()}>"
@@ -187,16 +192,21 @@ class Daemon:
         reasons = read_reasons(config)
         self.records.retry()  # files that owe records cannot be let go of, nor opened anew in mid-line
         records = build_loggers(config)
+        reader = self._reader(config)
+        before, self._rules_of = (
+            self._rules_of,
+            reader.rules,
+        )  # for receivers, which ask as soon as they follow
         try:
             await self.doors.reload(config)
         except BaseException:
+            self._rules_of = before
             records.close()
             raise
         self._change_records(records)
         for problem in config.warnings + self._fixed_changes(config):
             log.warning("configuration_warning", problem=str(problem))
         self.config = config
-        reader = self._reader(config)
         self.intake.routing = Routing(config, reader.rules)
         glob = config.glob
         self.queues.set_max_resident(glob["max_resident_messages"], glob["max_resident_bytes"])
@@ -307,7 +317,12 @@ class Daemon:
             clock=self.clock,
             take_back=self.delivery.cancel,
         )
-        self.doors = Doors(
+        self._rules_of = reader.rules
+        count = config.glob["receivers"]
+        self.doors = self._receivers(count) if count else self._doors()
+
+    def _doors(self) -> Doors:
+        return Doors(
             intake=self.intake,
             records=self.records,
             meters=self.meters,
@@ -316,6 +331,31 @@ class Daemon:
             new_conn_id=self._new_conn_id,
             opened=self._opened,
         )
+
+    def _receivers(self, count: int) -> Receivers:
+        views = self._views()
+        node = Node(
+            intake=self.intake,
+            records=self.records,
+            meters=self.meters,
+            sessions=Sessions(),
+            salt=self.spool.salt,
+            answers={
+                "rules": lambda keys: [self._rules_of(QueueKey(*key)) for key in keys],
+                "cancel": lambda wish: self.intake.cancel(Cancel(**wish)),
+                "ids": self._take_conn_numbers,
+                "is_ready": views.is_ready,
+                "mailq": views.mailq,
+                "metrics": lambda: receivers.looked_at(views.metrics),
+                "summary": lambda: receivers.looked_at(views.summary),
+                "reset_summary": lambda: receivers.looked_at(views.reset_summary),
+            },
+        )
+        receivers = Receivers(count, node, self._opened, self._on_restart)
+        return receivers
+
+    def _on_restart(self, number: int) -> None:
+        self.meters.receiver_restarts[str(number)] += 1
 
     def _views(self) -> Views:
         return Views(
@@ -341,7 +381,11 @@ class Daemon:
         self.delivery.on_due(queue)
 
     def _new_conn_id(self) -> str:
-        return hex_id(next(self._conn_numbers))
+        return hex_id(self._take_conn_numbers(1))
+
+    def _take_conn_numbers(self, count: int) -> int:
+        first, self._next_conn = self._next_conn, self._next_conn + count
+        return first
 
     def _set_alarm(self, when: float) -> None:
         """Wake the queues at `when` (epoch seconds)."""

@@ -41,6 +41,7 @@ _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "goaways": ("goaways", _REASON, "connections that Apple retired"),
     "connects": ("connects", ("domain", "binding", "result"), "attempts to connect"),
     "provider_token_mints": ("provider_token_mints", ("key_id",), "provider tokens signed"),
+    "receiver_restarts": ("receiver_restarts", ("receiver",), "receivers that died and were started again"),
 }
 """Name without prefix and `_total` -> attribute of the meters, labels, help."""
 

@@ -19,7 +19,7 @@ from momentum_push.injection.auth import PasswordFiles, validate_passwords
 from momentum_push.injection.http import BODY_BUDGET, Views, build_app
 from momentum_push.injection.http_access import Gate, Records
 from momentum_push.injection.http_server import HttpListener
-from momentum_push.injection.intake import Intake
+from momentum_push.injection.notifications import Door
 from momentum_push.injection.sessions import Sessions
 from momentum_push.injection.smtp import DATA_BUDGET, SmtpListener
 from momentum_push.injection.sockets import close_sockets, open_sockets, validate_tls
@@ -49,7 +49,7 @@ class Doors:
     def __init__(
         self,
         *,
-        intake: Intake,
+        intake: Door,
         records: Records,
         meters: Meters,
         clock: Clock,

@@ -51,6 +51,14 @@ class Routing:
             )
         return self._routes.get((name, domain)) or self._resolve(name, domain)
 
+    def candidates(self, binding: str, domain: str) -> list[QueueKey]:
+        """Return the queues of which `route` may choose one, whatever the turn; none where it refuses."""
+        name, domain = binding or DEFAULT, domain.lower()
+        if not self._config.is_apn(domain):
+            return []
+        names = [name] if self._config.group_of(name) is not None else self._config.bindings().get(name, ())
+        return [QueueKey(self._config.group_of(one) or DEFAULT, one, domain) for one in names]
+
     def _resolve(self, binding: str, domain: str) -> Route | Refusal:
         if not self._config.is_apn(domain):
             return Refusal("UnknownDomain", f'domain "{domain[:255]}" is not delivered to APNs here')

@@ -82,7 +82,6 @@ def test_problems_come_sorted_by_place_and_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "domain", "option"),
     [
-        ("receivers = 2", "", "receivers"),
         ("", "scope_max_outbound_connections = 3", "scope_max_outbound_connections"),
     ],
 )
