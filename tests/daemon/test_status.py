@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from momentum_push.daemon.status import queue_statuses
+from momentum_push.delivery.fleet import LIMIT_SHOWN_S
 from momentum_push.exposition import QueueStatus
 from tests.helpers.delivery import World, opened_world
 from tests.helpers.lists import QUEUE
@@ -55,6 +56,24 @@ def test_a_connection_that_is_being_made_is_counted() -> None:
             world.gate = asyncio.Event()
             await world.put(1)
             assert status(world).connections == {"connecting": 1}
+
+    asyncio.run(scenario())
+
+
+def test_a_queue_at_its_limit_of_connections_says_what_limits_it_until_it_is_over() -> None:
+    async def scenario() -> None:
+        async with opened_world(room=10, max_connections=1, rtt=1.0) as world:
+            await world.put(1)
+            assert (status(world).limited_by, status(world).connections_needed) == ("", 0)
+            world.connections[0].answer()
+            await world.put(700)
+            found = status(world)
+            assert (found.limited_by, found.connections_needed) == ("streams", 3)
+            while world.flying:
+                world.connections[0].answer()
+                await world.advance(0)
+            await world.advance(LIMIT_SHOWN_S + 1)
+            assert (status(world).limited_by, status(world).connections_needed) == ("", 0)
 
     asyncio.run(scenario())
 

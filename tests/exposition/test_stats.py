@@ -144,6 +144,14 @@ def test_mailq_has_momentums_names_and_the_longest_first() -> None:
     }
 
 
+@pytest.mark.parametrize("by", ["window", "streams"])
+def test_mailq_says_what_limits_a_queue_and_nothing_of_it_where_nothing_does(by: str) -> None:
+    limited = status("a.apns", active=9, limited_by=by, connections_needed=7)
+    first, second = mailq([limited, status("b.apns")])["QueueSummary"]
+    assert (first["limited_by"], first["connections_needed"]) == (by, 7)
+    assert first.keys() - second.keys() == {"limited_by", "connections_needed"}
+
+
 @pytest.mark.parametrize(
     ("filters", "count"),
     [
