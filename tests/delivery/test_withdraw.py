@@ -86,7 +86,8 @@ def test_what_only_the_disk_knows_is_removed_there() -> None:
     play(scene)
 
 
-def test_a_page_that_was_read_before_does_not_bring_it_back() -> None:
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_page_that_was_read_before_does_not_bring_it_back(has_room: bool) -> None:
     async def scene(world: World, canceller: Canceller) -> None:
         await later(world)
         read, gate = world.spool.page, asyncio.Event()
@@ -99,10 +100,16 @@ def test_a_page_that_was_read_before_does_not_bring_it_back() -> None:
         world.spool.page = slow  # type: ignore[assignment,method-assign]
         await world.advance(60)
         world.spool.page = read  # type: ignore[method-assign]
+        world.queue.hold(NOW + 90, "test")
+        if not has_room:
+            world.queues.set_max_resident(1)
+            await world.put(1)
         assert await cancel(canceller, 2) == Cancelled(1, 0)
         gate.set()
         await turns(100)
-        assert sorted(world.sends) == [1, 3]
+        await world.advance(60)
+        await turns(100)
+        assert sorted(world.sends) == [1, 3] + [4] * (not has_room)
 
     play(scene)
 
