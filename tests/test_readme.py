@@ -17,7 +17,7 @@ ROWS = {
 
 ADDED = """apn_topic apn_topics apn_auth_key apn_key_id apn_team_id apn_push_type apn_priority
 apn_strict_payload max_streams_per_connection max_outbound_connection_age
-max_connects_per_minute apn_unknown_outcome apn_dead_token_limit
+max_connects_per_minute apn_unknown_outcome apn_dead_token_limit collapse_waiting delivery_weight
 apn_ping_interval apn_push_types apn_reasons_file allow_insecure_tls drain_timeout log_device_tokens"""
 
 

@@ -47,6 +47,7 @@ PURE = (
     "config.nodes",
     "config.options",
     "config.scopes",
+    "queues.collapse",
     "queues.schedule",
     "queues.queue",
     "queues.throttle",

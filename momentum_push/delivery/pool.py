@@ -69,6 +69,7 @@ class Pool:
             head=lambda: self._source.head(), note=self._note, on_hold=self._marking.release,
         )  # fmt: skip
         self._topics: dict[tuple[str, str], str] = {}
+        queue.collapse_waiting(settings.collapse_waiting)
         self._is_stopping = False
         self._foreign: set[Connection] = set()
 
@@ -124,6 +125,7 @@ class Pool:
         elif settings.dead_token_limit != before.dead_token_limit:
             self._standing.believe()
         self._connector.configure(settings)
+        self.queue.collapse_waiting(settings.collapse_waiting)
         self._marking.release()
         self._source = self._marking if settings.drops_unknown else self.queue
         for connection in self.connections[settings.max_connections :]:
@@ -294,7 +296,10 @@ class Pool:
     def _final_for(self, message: Message, now: float) -> str | None:
         """Return why a message may not be attempted any more, None when it may."""
         part = message.part
-        return self.settings.retry.forbids(part.starts_at, part.expiration, now)
+        text = self.settings.retry.forbids(part.starts_at, part.expiration, now)
+        if text is None and part.collapse_id and self.queue.collapse is not None:
+            return self.queue.collapse.final(message)
+        return text
 
     def _settle(self, verdict: Verdict) -> None:
         for disposition in verdict.dispositions:

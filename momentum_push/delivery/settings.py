@@ -85,6 +85,9 @@ class PoolSettings:
     dead_token_limit: int = 20
     """Points (percent) above the usual share of dead tokens at which they are doubted; 0: never."""
     is_suspended: bool = False
+    collapse_waiting: bool = False
+    weight: int = 1
+    """`delivery_weight`: this queue's part of what a turn of the loop sends, beside others'."""
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -157,6 +160,8 @@ class SettingsReader:
             drops_unknown=scope["apn_unknown_outcome"] == "drop",
             dead_token_limit=scope["apn_dead_token_limit"],
             is_suspended=scope["suspend_delivery"],
+            collapse_waiting=scope["collapse_waiting"],
+            weight=scope["delivery_weight"],
         )
         return settings, problems
 

@@ -28,7 +28,7 @@ from momentum_push.errors import LogError, SpoolError
 from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
 from momentum_push.message.reasons import Reason
 from momentum_push.meters import Meters
-from momentum_push.queues import EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, QueueManager
+from momentum_push.queues import COLLAPSED, EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, QueueManager
 
 __all__ = ["RecordSink", "SettleSink", "Settler"]
 
@@ -227,6 +227,8 @@ def _label(item: Disposition) -> str:
     """
     if item.reason in _FINALS:
         return _FINALS[item.reason]
+    if item.reason.startswith(COLLAPSED):
+        return "Collapsed"
     if not item.http_status:
         return "NoAnswer"
     if item.is_known and item.word:

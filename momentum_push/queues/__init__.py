@@ -5,6 +5,7 @@ bounded. Not here: what an answer of Apple's means (delivery), and how a list is
 Called by injection, delivery and the daemon.
 """
 
+from momentum_push.queues.collapse import COLLAPSED
 from momentum_push.queues.manager import PAGE, QueueManager
 from momentum_push.queues.queue import Lane, Queue
 from momentum_push.queues.schedule import (
@@ -17,6 +18,7 @@ from momentum_push.queues.schedule import (
 from momentum_push.queues.throttle import Throttle, Throttles
 
 __all__ = [
+    "COLLAPSED",
     "EXCEEDED_RETRIES",
     "EXCEEDED_TIME",
     "EXPIRED_UNTRIED",

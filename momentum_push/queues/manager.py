@@ -157,6 +157,8 @@ class QueueManager:
             queue = touched[batch.home.queue] = self.get(batch.home.queue)
             if are_new and not batch.home.attempts:
                 queue.receptions += len(batch.messages)
+            if queue.collapse is not None and batch.home.due <= now:
+                (queue.collapse.note if are_new else queue.collapse.meet)(batch.messages)
             self._place(queue.lanes[batch.home.lane], batch, now)
         for queue in touched.values():
             self.look(queue)
@@ -308,6 +310,8 @@ class QueueManager:
         now = self._clock.now()
         for batch in lane.books.take_page(batches, now):
             self._hold(lane, batch, now)
+            if queue.collapse is not None:
+                queue.collapse.meet(batch.messages)
         self.look(queue)
 
     def _place(self, lane: Lane, batch: MessageList, now: float) -> None:

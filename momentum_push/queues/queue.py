@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
 from momentum_push.message import LANES, Message, MessageList, QueueKey
+from momentum_push.queues.collapse import Collapse
 from momentum_push.queues.residency import Residency
 
 __all__ = ["Lane", "Queue"]
@@ -121,6 +122,10 @@ class Lane:
         if self.books.stored > 0 and self.books.stored_due > now:
             yield self.books.stored_due
 
+    def batches(self) -> Iterator[list[Message]]:
+        """Yield what is active."""
+        yield from self._active
+
     def heads(self) -> Iterator[Message]:
         """Yield the first active and the first delayed message, for looking at ages."""
         if self._active and self._active[0]:
@@ -137,9 +142,10 @@ class Queue:
             no message and counts no attempt (interfaces.md 2, "Retry").
         hold_reason: why, in one word for the console; empty when nothing holds.
         receptions: messages that were injected for it since the start.
+        collapse: who is the newest, where `collapse_waiting` asks for it; else None.
     """
 
-    __slots__ = ("hold_reason", "key", "lanes", "not_before", "receptions")
+    __slots__ = ("collapse", "hold_reason", "key", "lanes", "not_before", "receptions")
 
     def __init__(self, key: QueueKey) -> None:
         self.key = key
@@ -147,6 +153,7 @@ class Queue:
         self.not_before = 0.0
         self.hold_reason = ""
         self.receptions = 0
+        self.collapse: Collapse | None = None
 
     def __repr__(self) -> str:
         held = f", held: {self.hold_reason}" if self.hold_reason else ""
@@ -171,6 +178,16 @@ class Queue:
         """Return (active, delayed) as operators count them: what is stored counts by its first due time."""
         due = sum(lane.books.stored for lane in self.lanes.values() if lane.books.stored_due <= now)
         return self.active + due, self.delayed + self.stored - due
+
+    def collapse_waiting(self, is_on: bool) -> None:
+        """Begin or cease to collapse; what waits in memory is known from the beginning."""
+        if not is_on:
+            self.collapse = None
+        elif self.collapse is None:
+            self.collapse = Collapse()
+            for lane in self.lanes.values():
+                for messages in lane.batches():
+                    self.collapse.meet(messages)
 
     def hold(self, until: float, reason: str) -> None:
         """Take nothing before `until`."""

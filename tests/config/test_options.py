@@ -80,6 +80,8 @@ DEFAULTS = {
     ("apn_strict_payload", "domain"): True,
     ("apn_unknown_outcome", "domain"): "retry",
     ("apn_dead_token_limit", "domain"): 20,
+    ("collapse_waiting", "domain"): False,
+    ("delivery_weight", "domain"): 1,
     ("apn_ping_interval", "domain"): 60,
     ("force_fsync", "global"): True,
     ("drain_timeout", "global"): 15,

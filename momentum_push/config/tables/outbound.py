@@ -22,6 +22,22 @@ _DELIVERY = (
         choices=("esmtp", "smtp", "lmtp", "ecstream", "apn", "gcm", "mm7"),
     ),
     Option("routes", Kind.LIST, [], _ROUTES, help='where to connect: apn://host?port=N&pref=P, "host:port"'),
+    Option(
+        "collapse_waiting",
+        Kind.BOOLEAN,
+        False,
+        _ALL,
+        help="of waiting messages with one apns-collapse-id for one token only the newest is sent",
+    ),
+    Option(
+        "delivery_weight",
+        Kind.INTEGER,
+        1,
+        _ALL,
+        help="share of a queue in what is sent while others are busy, too",
+        low=1,
+        high=100,
+    ),
     Option("suspend_delivery", Kind.BOOLEAN, False, _ALL, help="no attempts; the queue waits"),
     Option(
         "blackhole",
