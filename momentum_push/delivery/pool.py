@@ -114,7 +114,7 @@ class Pool:
 
     def wake(self) -> None:
         """See in one of the next turns of the loop whether something can be sent."""
-        self._services.turns.ask(self)
+        self._services.turns.ask(self, self.settings.weight)
 
     def configure(self, settings: PoolSettings) -> None:
         """Go by new settings; connections that were made by others finish what they have and close."""
@@ -173,14 +173,14 @@ class Pool:
 
     # ── out ──────────────────────────────────────────────────────────────────────────────────────
 
-    def pump(self) -> int:
-        """Send what may be sent now, a turn's worth at most; return how many messages that were."""
+    def pump(self, most: int = TURN) -> int:
+        """Send what may be sent now, `most` at most; return how many messages that were."""
         now = self._services.clock.now()
         if self._is_closed_for_now() or not self._source.has_due(now):
             return 0
         if self.settings.is_blackholed:
-            return self._discard(now)
-        allowance = self._allowance(now)
+            return self._discard(most, now)
+        allowance = min(most, self._allowance(now))
         if allowance <= 0:
             return 0
         sent, gone = self._fill(allowance, now)
@@ -191,13 +191,13 @@ class Pool:
             self._services.queues.look(self.queue)
         elif sent == allowance or gone:
             self.wake()
-        elif self._shed(now):
+        elif self._shed(most, now):
             self._services.queues.look(self.queue)
         else:
             self._growth.grow(self._waiting, self.settings.max_connections, self._services.clock.monotonic())
         return sent + gone
 
-    def _shed(self, now: float) -> bool:
+    def _shed(self, most: int, now: float) -> bool:
         """Record what has expired at the head, though no connection has room; whether there was some.
 
         Full connections are the usual state of a busy queue, so one look at the head must do there.
@@ -205,15 +205,15 @@ class Pool:
         head = self._source.head()
         if head is None or self._final_for(head, now) is None:
             return False
-        messages = self._source.take(TURN, now)
+        messages = self._source.take(most, now)
         fit = self._drop_expired(messages, now)
         if fit:
             self._source.put_back(fit)
         return len(fit) < len(messages)
 
-    def _discard(self, now: float) -> int:
+    def _discard(self, most: int, now: float) -> int:
         """Fail what is due without an attempt, a turn's worth at a time."""
-        messages = self.queue.take(TURN, now)
+        messages = self.queue.take(most, now)
         self.forget(messages)
         self._settle(Verdict([expire(message, BLACKHOLED, now) for message in messages], done=messages))
         self._services.queues.look(self.queue)

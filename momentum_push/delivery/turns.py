@@ -1,10 +1,18 @@
-"""Whose turn it is to send: one budget for each turn of the loop, shared by all pools.
+"""Whose turn it is to send: one budget for each turn of the loop, shared by all pools by their weights.
 
-    wake ──► waiting line ──► a pool sends its turn's worth ──► still something due? to the end of the line
-                                         │
-                              budget spent: the rest in the next turn of the loop
+    wake ──► waiting line ──► a pool sends its share ──► still something due? to the end of the line
+                                      │
+                            budget spent: the rest in the next turn of the loop
 
-However many queues are busy, the loop comes round to clients, answers and timers after BUDGET messages.
+    share = BUDGET × delivery_weight ÷ weights of all that wait, LEAST at least
+
+However many queues are busy, the loop comes round to clients, answers and timers after BUDGET messages. And
+however much the others have waiting, a pool that asks while N others stand in the line is served
+
+    within 2 + N × LEAST ÷ BUDGET turns of the loop: for ten of them, three
+
+because those before it take their shares once, and whoever comes back stands behind it. Weights decide who
+gets how much of it, and cannot starve anybody: LEAST keeps a share worth a write.
 """
 
 from __future__ import annotations
@@ -13,36 +21,41 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-__all__ = ["BUDGET", "Turns"]
+__all__ = ["BUDGET", "LEAST", "Turns"]
 
 BUDGET = 300
 """Messages that one turn of the loop sends, for all queues together."""
+
+LEAST = 30
+"""Messages that a pool may send when it has its turn, however little it weighs beside the others."""
 
 
 class Sends(Protocol):
     """What takes turns."""
 
-    def pump(self) -> int:
-        """Send what may be sent now, a turn's worth at most; return how much that was."""
+    def pump(self, most: int) -> int:
+        """Send what may be sent now, `most` at most; return how much that was."""
 
 
 class Turns:
     """The waiting line."""
 
     def __init__(self) -> None:
-        self._line: deque[Sends] = deque()
+        self._line: deque[tuple[Sends, int]] = deque()
         self._waiting: set[int] = set()
+        self._weights = 0  # of all that wait
         self._is_scheduled = False
 
     def __repr__(self) -> str:
         return f"<Turns {len(self._line)} wait>"
 
-    def ask(self, pool: Sends) -> None:
+    def ask(self, pool: Sends, weight: int = 1) -> None:
         """Have `pool` pumped in one of the next turns; asking twice is asking once."""
         if id(pool) in self._waiting:
             return
         self._waiting.add(id(pool))
-        self._line.append(pool)
+        self._weights += weight
+        self._line.append((pool, weight))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -52,14 +65,18 @@ class Turns:
 
     def _run(self) -> None:
         self._is_scheduled = False
-        spent = 0
+        spent, weights = 0, self._weights
         for _ in range(len(self._line)):  # whoever asks again in this turn waits for the next
-            pool = self._line.popleft()
+            pool, weight = self._line[0]
+            share = max(LEAST, BUDGET * weight // weights)
+            if spent + share > BUDGET:
+                self._schedule()
+                break
+            self._line.popleft()
             self._waiting.discard(id(pool))
+            self._weights -= weight
             try:
-                spent += pool.pump()
+                spent += pool.pump(share)
             finally:
                 if self._line:
                     self._schedule()
-            if spent >= BUDGET:
-                break

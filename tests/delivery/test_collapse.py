@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from momentum_push.message.ids import format_mid
+from momentum_push.spool import Disk
 from tests.helpers.delivery import opened_world, turns
 from tests.helpers.lists import NOW, QUEUE, part, token_of
 
@@ -74,5 +75,21 @@ def test_when_it_is_turned_on_what_waits_in_memory_is_known() -> None:
             world.pool.configure(world.settings(collapse_waiting=True))
             await world.advance(60)
             assert list(world.sends) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_after_a_restart_what_is_read_together_collapses() -> None:
+    async def scenario() -> None:
+        disk = Disk()
+        async with opened_world(disk=disk) as world:
+            world.queue.hold(NOW + 60, "test")
+            await world.put(2, shared=FERRY, token=token_of(7))
+            await world.put(1, shared=FERRY, token=token_of(7))
+        disk.is_open = False
+        async with opened_world(disk=disk, collapse_waiting=True) as world:
+            world.queues.recall(await world.spool.overview())
+            await world.advance(1)
+            assert list(world.sends) == [3]
 
     asyncio.run(scenario())
