@@ -393,6 +393,8 @@ class Connection(asyncio.BufferedProtocol):
     def _shut(self, why: str, is_orderly: bool) -> None:
         """Close the transport; with a GOAWAY and TLS's close_notify where the peer may be listening."""
         self.close_reason = why or "closed"
+        if self.blame and self.farewell is None and self._heard is None:
+            log.warning("connection_retired", conn_id=self.conn_id, remote=self.remote, reason=self.blame)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

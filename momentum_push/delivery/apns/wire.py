@@ -26,9 +26,9 @@ begins with `:status 200` in one byte: nothing else of it is read, for nothing e
     body above INITIAL_WINDOW_SIZE         NOT_PROCESSED, nothing of it is sent; the connection drains
 
 - *When the connection is of no more use*: GOAWAY (answers that are due are waited for), stream ids or
-  `max_deliveries` used up, WEAR timeouts, 500s or rounds of refusals in a row (apns.md 6.3, 5.5: wedged;
-  8 row 53: a session that refused everything for six hours), no room to send for a whole deadline. It
-  then *drains*: takes nothing more, and `is_done` when the last answer is in.
+  `max_deliveries` used up, WEAR timeouts, 500s or rounds of refusals or resets in a row (apns.md 6.3, 5.5:
+  wedged; 8 row 53: a session that refused everything for six hours), no room to send for a whole deadline.
+  It then *drains*: takes nothing more, and `is_done` when the last answer is in.
 """
 
 from __future__ import annotations
@@ -406,7 +406,7 @@ class Wire:
     def _on_reset(self, event: Reset, now: float, outcomes: list[Outcome]) -> None:
         exchange = self._exchange_of(event.stream_id)
         phase = Phase.NOT_PROCESSED if event.code == Code.REFUSED_STREAM else Phase.UNKNOWN
-        if exchange is not None and phase is Phase.NOT_PROCESSED:
+        if exchange is not None and not exchange.status:
             self._note_refusal(exchange, now)
         self._end(event.stream_id, phase, f"RST_STREAM {error_name(event.code)}", now, outcomes)
 
@@ -416,7 +416,7 @@ class Wire:
             return
         self._refusals, self._refused_at = self._refusals + 1, now
         if self._refusals >= WEAR:
-            self._blame(f"requests refused {self._refusals} times in a row")
+            self._blame(f"requests refused or reset {self._refusals} times in a row")
 
     def _on_credit(self, event: Credit, now: float, outcomes: list[Outcome]) -> None:
         exchange = self._exchange_of(event.stream_id)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import uvloop
 
 from momentum_push.clock import SystemClock
@@ -371,8 +372,12 @@ def test_a_connection_of_its_age_takes_no_more_and_closes_behind_the_last_answer
 def test_what_no_window_holds_comes_back_as_soon_as_the_loop_goes_round(files: Pki) -> None:
     async def story() -> None:
         async with opened(files, make_peer=lambda: Peer(window=10)) as (bench, _):
-            assert bench.send(1) == 1
-            await bench.until(lambda: bench.connection.state is ConnectionState.CLOSED)
+            with structlog.testing.capture_logs() as logs:
+                assert bench.send(1) == 1
+                await bench.until(lambda: bench.connection.state is ConnectionState.CLOSED)
+            assert [(entry["event"], "INITIAL_WINDOW_SIZE 10" in entry["reason"]) for entry in logs] == [
+                ("connection_retired", True)
+            ], "an operator hears of it"
             assert [item.phase for item in bench.outcomes] == [Phase.NOT_PROCESSED]
             assert "INITIAL_WINDOW_SIZE 10" in bench.connection.close_reason
 

@@ -501,16 +501,17 @@ def test_three_requests_in_a_row_without_an_answer_wear_the_connection_out() -> 
     assert "in a row without an answer" in wire.blame
 
 
-def test_rounds_of_refusals_wear_the_connection_out_and_an_answer_ends_the_run() -> None:
+@pytest.mark.parametrize("code", [7, 2], ids=["REFUSED_STREAM", "INTERNAL_ERROR"])
+def test_rounds_of_resets_wear_the_connection_out_and_an_answer_ends_the_run(code: int) -> None:
     """A limit that falls refuses many at once, which is one round; see apns.md 8, row 53."""
     wire, peer = joined()
     for turn, sign in enumerate(["refuse", "refuse", "answer", "refuse", "refuse", "refuse"]):
         assert not wire.is_draining
         sent(wire, peer, 100, now=float(turn), first=1 + 100 * turn)
         for stream_id in list(peer.open):
-            peer.answer(stream_id) if sign == "answer" else peer.reset(stream_id, 7)
+            peer.answer(stream_id) if sign == "answer" else peer.reset(stream_id, code)
         assert len(join(wire, peer, now=turn + 0.5)) == 100
-    assert wire.drain_reason == wire.blame == "requests refused 3 times in a row"
+    assert wire.drain_reason == wire.blame == "requests refused or reset 3 times in a row"
     assert wire.is_done
 
 
