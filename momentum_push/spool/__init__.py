@@ -7,9 +7,10 @@ answer meant (`delivery`). The daemon makes a spool; intake, queues and settle c
     record.py      a list as one blob, drawn; pure
     rows.py        what is written and read: rows, marks, operations; pure
     sequences.py   message numbers, reserved ahead; pure
-    schema.sql     the tables; schema_from_1.sql brings old ones to that
+    schema.sql     the tables; schema_from_*.sql bring old ones to that
     queries.py     what is asked of them
     database.py    how they are written and read
+    receipts.py    the same for injections that came with a key
     writer.py      group commit, and what happens when the disk does not play along
     sqlite.py      the spool as the event loop sees it
     folder.py      lock and reserve

@@ -60,6 +60,11 @@ def faults(database: Database) -> Iterator[tuple[str, str]]:
         return
     for number, why in database.set_aside():
         yield str(number), f"set aside: {why}"
+    for receipt in database.receipts():
+        try:
+            receipt.check()
+        except ValueError as error:
+            yield "keys", f"receipt of message {receipt.first} on: {error}"
     for number in database.stray_marks():
         yield str(number), "has marks of what was sent, and is not there"
     for group, binding, domain, lane, *counts in database.recount():

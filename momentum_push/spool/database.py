@@ -26,14 +26,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.message import Message, QueueKey, ids
-from momentum_push.spool import queries
+from momentum_push.message.keys import MAX_KEYS, Key, Receipt
+from momentum_push.spool import queries, receipts
 from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Change, Mark, Row, Sent
 from momentum_push.spool.seam import QueueCount
 
 __all__ = ["FORMAT", "FREE_PAGES_KEPT", "PAGE_BYTES", "BadRow", "Database", "Meta"]
 
-FORMAT = 2
+FORMAT = 3
 _FIRST_FORMAT = 1
 PAGE_BYTES = 4096
 FREE_PAGES_KEPT = 4096
@@ -55,6 +56,12 @@ _COLUMNS = (
 )
 _WIDTH = _COLUMNS.count(",") + 1
 
+_LACKING = {
+    1: "CREATE TEMP TABLE sent (number INTEGER PRIMARY KEY, bitmap BLOB)",
+    2: "CREATE TEMP TABLE keys (id INTEGER PRIMARY KEY, name, part, body, created, first, results, refusals)",
+}
+"""What is laid over a spool of an older format while somebody looks at it."""
+
 
 class BadRow(SpoolError):
     """A row that SQLite will never take: our own fault, and no reason to try again."""
@@ -74,7 +81,12 @@ class Database:
     """One connection to the spool's database."""
 
     def __init__(
-        self, path: Path, *, force_fsync: bool = True, is_writer: bool = True, log_pages: int = 10_000
+        self,
+        path: Path,
+        *,
+        force_fsync: bool = True,
+        is_writer: bool = True,
+        log_pages: int = 10_000,
     ) -> None:
         """Connect; an empty file gets its tables from `prepare`.
 
@@ -86,6 +98,8 @@ class Database:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SpoolError(f"spool: SQLite {sqlite3.sqlite_version} is too old; version 3.35 is needed")
         self.path = path
+        self.max_keys = MAX_KEYS
+        """Receipts that are kept at most."""
         self._queue_ids: dict[QueueKey, int] = {}
         try:
             self._connection = sqlite3.connect(
@@ -104,8 +118,8 @@ class Database:
         try:
             if not self._has_tables():
                 self._create(now)
-            if self._check_format() == _FIRST_FORMAT:
-                self._migrate()
+            for found in range(self._check_format(), FORMAT):
+                self._migrate(found)
             self._forget_empty_queues()
             return self._meta()
         except sqlite3.Error as error:
@@ -130,8 +144,8 @@ class Database:
         try:
             if not self._has_tables():
                 raise SpoolError(f'spool: "{self.path}" holds no spool; see that spoolbase is the right one')
-            if self._check_format() == _FIRST_FORMAT:
-                self._connection.execute("CREATE TEMP TABLE sent (number INTEGER PRIMARY KEY, bitmap BLOB)")
+            for found in range(self._check_format(), FORMAT):
+                self._connection.execute(_LACKING[found])
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
@@ -196,6 +210,13 @@ class Database:
             raise self._translate(error) from error
         return True
 
+    def prune_keys(self, now: float, bite: int) -> bool:
+        """Remove some of the receipts that are too old, or too many; False: there were none."""
+        try:
+            return bool(receipts.prune(self._connection, now, self.max_keys, bite))
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
     def close(self) -> None:
         self._connection.close()
 
@@ -235,6 +256,20 @@ class Database:
                     if message.sequence == sequence:
                         return message
         return None
+
+    def receipt(self, key: Key) -> Receipt | None:
+        """Return what is known of a key, whatever its age."""
+        try:
+            return receipts.find(self._connection, key)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    def receipts(self) -> Iterator[Receipt]:
+        """Yield every receipt, the oldest first."""
+        try:
+            yield from receipts.every(self._connection)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
 
     def lists(self) -> Generator[Row, None, None]:
         """Yield every list, in order of number."""
@@ -284,6 +319,9 @@ class Database:
             self._add(rows)
         for items in _slices(change.sent, lambda item: len(item.bitmap)):
             self._mark_sent(items)
+        for some in _slices(change.receipts, lambda receipt: len(receipt.refusals)):
+            receipts.add(self._connection, some)
+            receipts.make_room(self._connection, some, self.max_keys)
         for number, why in change.set_aside:
             self._set_aside(number, why)
         if change.reserve:
@@ -400,20 +438,20 @@ class Database:
             """
         )
 
-    def _migrate(self) -> None:
-        """Bring tables of the first format to ours, all or none; programs of that time refuse it then."""
+    def _migrate(self, found: int) -> None:
+        """Bring tables to the next format, all or none; programs of that time refuse it then."""
         self._connection.executescript(
             f"""
             BEGIN IMMEDIATE;
-            {_script("schema_from_1.sql")}
-            UPDATE meta SET value = {FORMAT} WHERE name = 'format';
+            {_script(f"schema_from_{found}.sql")}
+            UPDATE meta SET value = {found + 1} WHERE name = 'format';
             COMMIT;
             """
         )
 
     def _check_format(self) -> int:
         ((found,),) = self._connection.execute("SELECT value FROM meta WHERE name = 'format'")
-        if found not in (_FIRST_FORMAT, FORMAT):
+        if found not in range(_FIRST_FORMAT, FORMAT + 1):
             raise SpoolError(
                 f'spool: "{self.path}" has format {found}, this program knows format {FORMAT}; '
                 f"use the program that wrote it, or choose another spoolbase"
@@ -450,7 +488,7 @@ class Database:
         return SpoolError(f'spool: "{self.path}": {error}; see that the disk works and can be written')
 
 
-def _slices(items: list[_Item], size_of: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+def _slices(items: Sequence[_Item], size_of: Callable[[_Item], int]) -> Iterator[Sequence[_Item]]:
     """Cut a list so that each piece fits into a statement.
 
     By bytes too: they are copied while the interpreter's lock is held, and a megabyte takes long enough.

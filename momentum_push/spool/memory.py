@@ -17,6 +17,7 @@ import msgspec
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolError, SpoolFull, SpoolInUse
 from momentum_push.message import Home, Message, MessageList, QueueKey, ids
+from momentum_push.message.keys import Key, Receipt
 from momentum_push.spool.record import DamagedList
 from momentum_push.spool.rows import Change, Mark, Operation, Row, Sent, snapshot
 from momentum_push.spool.seam import QueueCount
@@ -31,6 +32,7 @@ class Disk:
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
         self.aside: dict[int, str] = {}
+        self.receipts: dict[tuple[bytes, int], Receipt] = {}
         self.salt = secrets.randbits(ids.SALT_BITS)
         self.sequence = 0
         self.number = 0
@@ -64,10 +66,12 @@ class MemorySpool:
         self._fill_stock()
         return first
 
-    def append(self, lists: Sequence[MessageList]) -> Coroutine[Any, Any, None]:
-        """Keep new lists, all or none; see `Spool`."""
+    def append(
+        self, lists: Sequence[MessageList], receipts: Sequence[Receipt] = ()
+    ) -> Coroutine[Any, Any, None]:
+        """Keep new lists and receipts, all or none; see `Spool`."""
         self._number_lists(lists)
-        return self._append(lists, Operation(lists=_copies(lists)))
+        return self._append(lists, Operation(lists=_copies(lists), receipts=receipts))
 
     def settle(self, homes: Sequence[Home], retries: Sequence[MessageList] = ()) -> Coroutine[Any, Any, None]:
         """Keep progress and retries; see `Spool`."""
@@ -105,6 +109,10 @@ class MemorySpool:
         """Return a message that is still waiting; see `Spool`."""
         messages = (message for item in self._readable(list(self._disk.rows)) for message in item.messages)
         return next((message for message in messages if message.sequence == sequence), None)
+
+    async def receipt(self, key: Key) -> Receipt | None:
+        """Return what is known of a key; see `Spool`. Nothing is pruned here."""
+        return self._disk.receipts.get((key.name, key.part))
 
     async def close(self) -> None:
         """Let go of the disk."""
@@ -144,6 +152,8 @@ class MemorySpool:
         touched = [rows.pop(mark.number) for mark in operation.marks if mark.number in rows]
         change = Change.of([Operation(rows=touched), operation])
         rows.update((row.number, row) for row in change.rows)
+        for receipt in change.receipts:
+            self._disk.receipts[receipt.key.name, receipt.key.part] = receipt
         for number, bitmap in change.sent:
             if number in rows:
                 rows[number] = msgspec.structs.replace(rows[number], sent=bitmap)

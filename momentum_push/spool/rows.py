@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from momentum_push.message import Home, Message, MessageList, QueueKey
+from momentum_push.message.keys import Receipt
 from momentum_push.spool import record
 
 __all__ = ["Change", "Mark", "Operation", "Row", "Sent", "estimate", "snapshot"]
@@ -142,6 +143,7 @@ class Operation(msgspec.Struct, eq=False):
     """Tried again until it commits; an append is not, its caller is told."""
     size: int = 0
     rows: list[Row] = msgspec.field(default_factory=list)
+    receipts: Sequence[Receipt] = ()
 
     def encode(self) -> None:
         """Turn lists into rows; SpoolError when one of them cannot be stored."""
@@ -158,6 +160,7 @@ class Change(NamedTuple):
     sent: list[Sent]
     set_aside: list[tuple[int, str]]
     reserve: int
+    receipts: Sequence[Receipt] = ()
 
     @classmethod
     def of(cls, operations: Iterable[Operation]) -> Change:
@@ -167,17 +170,19 @@ class Change(NamedTuple):
         sent: dict[int, Sent] = {}
         set_aside: list[tuple[int, str]] = []
         reserve = 0
+        receipts: list[Receipt] = []
         for operation in operations:
             rows.update((row.number, row) for row in operation.rows)
             marks.update((mark.number, mark) for mark in operation.marks)
             sent.update((item.number, item) for item in operation.sent)
             set_aside += operation.set_aside
             reserve = max(reserve, operation.reserve)
+            receipts += operation.receipts
         for number in rows.keys() & marks.keys():
             _settle_before_adding(rows, marks.pop(number))
         removed = [mark.number for mark in marks.values() if not mark.remaining]
         kept = [mark for mark in marks.values() if mark.remaining]
-        return cls(removed, kept, list(rows.values()), list(sent.values()), set_aside, reserve)
+        return cls(removed, kept, list(rows.values()), list(sent.values()), set_aside, reserve, receipts)
 
 
 def _settle_before_adding(rows: dict[int, Row], mark: Mark) -> None:

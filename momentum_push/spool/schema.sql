@@ -1,4 +1,4 @@
--- The spool's database, format 2. database.py writes it, momentum-push spool reads it, and so may you.
+-- The spool's database, format 3. database.py writes it, momentum-push spool reads it, and so may you.
 
 -- format: of these tables.  salt: 74 bits, hexadecimal.  sequence: numbers below it may have been used.
 -- created: epoch seconds.  probe: written to see whether the disk takes writes again.
@@ -89,4 +89,19 @@ CREATE TABLE aside (
     body      BLOB NOT NULL,
     why       TEXT NOT NULL,
     sent      BLOB                      -- NULL: no marks
+);
+
+-- Receipts of injections that came with a key, each written in the transaction of its messages. name and
+-- body are digests; part: 0, or the list of a stream; first: number of the first message that was
+-- accepted; results: how many; refusals: drawn in message/keys.py, empty when there were none.
+CREATE TABLE keys (
+    id       INTEGER PRIMARY KEY,       -- in the order of their coming, so the oldest is the first
+    name     BLOB NOT NULL,
+    part     INTEGER NOT NULL,
+    body     BLOB NOT NULL,
+    created  REAL NOT NULL,             -- epoch seconds; a day later it is removed
+    first    INTEGER NOT NULL,
+    results  INTEGER NOT NULL,
+    refusals BLOB NOT NULL,
+    UNIQUE (name, part)
 );

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from momentum_push.message import Home, Message, MessageList, QueueKey
+from momentum_push.message.keys import Key, Receipt
 
 __all__ = ["START", "QueueCount", "Spool"]
 
@@ -44,8 +45,10 @@ class Spool(Protocol):
     def take_sequences(self, count: int) -> int:
         """Return the first of `count` numbers that nobody else gets, ever; SpoolError when none are left."""
 
-    def append(self, lists: Sequence[MessageList]) -> Coroutine[Any, Any, None]:
-        """Keep new lists, all or none; returns when they are on disk.
+    def append(
+        self, lists: Sequence[MessageList], receipts: Sequence[Receipt] = ()
+    ) -> Coroutine[Any, Any, None]:
+        """Keep new lists and receipts, all or none, in one transaction; returns when they are on disk.
 
         Numbers are given at the call, and grow from call to call. The lists must not be changed before
         it returns, their progress may.
@@ -79,6 +82,12 @@ class Spool(Protocol):
 
         As many as fit into `limit` messages, at least one; an empty answer is the end. Only messages
         still waiting are in them. A list that is damaged is set aside and left out.
+        """
+
+    async def receipt(self, key: Key) -> Receipt | None:
+        """Return the receipt of this name and part, whatever it was for; nothing once its day is over.
+
+        It may be there still for some time after that: whoever asks looks at its age.
         """
 
     async def find(self, sequence: int) -> Message | None:

@@ -24,6 +24,7 @@ import structlog
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.message import Home, Message, MessageList, QueueKey
+from momentum_push.message.keys import Key, Receipt
 from momentum_push.meters import Meters
 from momentum_push.spool import salvage
 from momentum_push.spool.budget import ByteBudget
@@ -224,6 +225,10 @@ class SqliteSpool:
         """Transactions since the start."""
         return self._writer.commits
 
+    def set_max_keys(self, max_keys: int) -> None:
+        """Keep at most so many receipts from now on (`max_idempotency_keys`)."""
+        self._database.max_keys = max_keys
+
     def take_sequences(self, count: int) -> int:
         """Return the first of `count` numbers; see `Spool`."""
         if self._is_closed:
@@ -232,11 +237,16 @@ class SqliteSpool:
         self._fill_stock()
         return first
 
-    def append(self, lists: Sequence[MessageList]) -> Coroutine[Any, Any, None]:
-        """Keep new lists, all or none; see `Spool`."""
+    def append(
+        self, lists: Sequence[MessageList], receipts: Sequence[Receipt] = ()
+    ) -> Coroutine[Any, Any, None]:
+        """Keep new lists and receipts, all or none; see `Spool`."""
         self._number_lists(lists)
-        size = estimate(lists)
-        operation = Operation(lists=[(snapshot(item.home), item.messages) for item in lists], size=size)
+        operation = Operation(
+            lists=[(snapshot(item.home), item.messages) for item in lists],
+            receipts=receipts,
+            size=estimate(lists) + sum(len(receipt.refusals) for receipt in receipts),
+        )
         return self._append(operation, lists)
 
     def settle(self, homes: Sequence[Home], retries: Sequence[MessageList] = ()) -> Coroutine[Any, Any, None]:
@@ -277,6 +287,10 @@ class SqliteSpool:
         """Return a message that is still waiting; see `Spool`."""
         return await self._read(self._reader.find, sequence)
 
+    async def receipt(self, key: Key) -> Receipt | None:
+        """Return what is known of a key; see `Spool`."""
+        return await self._read(self._reader.receipt, key)
+
     async def close(self) -> None:
         """Commit what is due, empty the log into the database, and let go of the folder.
 
@@ -315,7 +329,7 @@ class SqliteSpool:
             item.home.number = self._number
 
     async def _append(self, operation: Operation, lists: Sequence[MessageList]) -> None:
-        if not lists:
+        if not lists and not operation.receipts:
             return
         try:
             self._refuse_when_stalled()

@@ -92,11 +92,11 @@ class Wreck:
         """Yield the rows of damaged lists that were set aside before."""
         yield from self._table("aside")
 
-    def others(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    def others(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
         """Yield the name and the rows of every table that this module knows nothing of."""
         for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'"):
             if name not in _KNOWN and not name.startswith("sqlite_"):
-                yield name, list(self._table(name))
+                yield name, self._table(name)
 
     # Lists
 

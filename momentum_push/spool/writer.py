@@ -62,6 +62,7 @@ MAX_OPERATIONS = 10_000
 
 _REST_S = 1.0
 _PAGES_A_REST = 2000
+_KEYS_A_REST = 5000
 
 
 class Report(NamedTuple):
@@ -161,7 +162,7 @@ class Writer:
             self._look_at_room()
         if operations:
             self._commit(operations)
-        elif self.is_writable and self._has_free_pages and not self._is_stopping:
+        elif self.is_writable and not self._is_stopping:
             self._tidy()
 
     def _gather(self) -> list[Operation]:
@@ -361,13 +362,18 @@ class Writer:
         self._database.probe(self._clock.now())
 
     def _tidy(self) -> None:
-        """Give free pages back to the disk, a few at a time, while nothing else is to do."""
+        """Forget old keys and give free pages back, a few at a time, while nothing else is to do."""
+
+        def prune_keys() -> None:
+            if self._database.prune_keys(self._clock.now(), _KEYS_A_REST):
+                self._has_free_pages = True
 
         def give_back() -> None:
             self._has_free_pages = self._database.give_back(_PAGES_A_REST)
             self.bytes_used = self._folder.bytes_used()
 
-        if not self._attempt(give_back):
+        self._attempt(prune_keys)
+        if self._has_free_pages and not self._attempt(give_back):
             self._has_free_pages = False
 
     def _attempt(self, action: Callable[[], None]) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from momentum_push.errors import SpoolError
 from momentum_push.message import MessageList
 from momentum_push.message.ids import SALT_BITS, first_sequence
+from momentum_push.message.keys import Key, Receipt
 from momentum_push.spool import START, QueueCount, Spool
 from momentum_push.spool.sequences import BLOCK
 from tests.helpers.lists import NOW, QUEUE, message, message_list, part, queue_key, token_of
@@ -480,5 +481,53 @@ def test_marks_of_a_list_that_is_gone_never_count_for_another(bench: Bench) -> N
         async with opened(bench) as again:
             await again.append([message_list(2), message_list(2, first=5)])
             assert [marked(item) for item in await everything(again)] == [[], []]
+
+    run(scenario())
+
+
+# Receipts
+
+
+def receipt(name: bytes = b"a", first: int = 100, **changes: Any) -> Receipt:
+    values: dict[str, Any] = {"created": NOW, "results": 3, "refusals": b""} | changes
+    return Receipt(Key(name, b"body", values.pop("part", 0)), first=first, **values)
+
+
+def test_a_receipt_is_there_after_a_crash_with_its_lists(bench: Bench) -> None:
+    async def scenario() -> None:
+        spool = await bench.open()
+        kept = [receipt(), receipt(part=1, first=200), receipt(b"b", refusals=b"some", first=0)]
+        await spool.append([message_list(3, first=100)], kept)
+        await bench.crash(spool)
+        async with opened(bench) as again:
+            assert await sequences_in(again) == [100, 101, 102]
+            for one in kept:
+                assert await again.receipt(one.key._replace(body=b"another")) == one
+            assert await again.receipt(Key(b"a", b"body", 2)) is None
+
+    run(scenario())
+
+
+def test_receipts_without_lists_are_kept_and_a_later_one_takes_the_place(bench: Bench) -> None:
+    async def scenario() -> None:
+        async with opened(bench) as spool:
+            await spool.append([], [receipt()])
+            later = receipt(created=NOW + 90_000, first=300)
+            await spool.append([message_list(1, first=300)], [later])
+            assert await spool.receipt(later.key) == later
+
+    run(scenario())
+
+
+def test_a_refused_append_leaves_no_receipt(bench: Bench) -> None:
+    async def scenario() -> None:
+        spool = await bench.open()
+        work = spool.append([message_list(1)], [receipt()])
+        await spool.close()
+        with pytest.raises(SpoolError):
+            await work
+        async with opened(bench) as again:
+            assert await again.receipt(receipt().key) is None
+            assert await sequences_in(again) == []
 
     run(scenario())

@@ -177,11 +177,11 @@ def test_a_second_spool_on_the_same_folder_is_refused_with_the_owner(bench: Sqli
 def test_a_later_format_is_refused(bench: SqliteBench) -> None:
     run(open_and_close(bench.folder))
     with closing(database_of(bench)) as database:
-        database.execute("UPDATE meta SET value = 3 WHERE name = 'format'")
-    with pytest.raises(SpoolError, match="has format 3, this program knows format 2"):
+        database.execute("UPDATE meta SET value = 4 WHERE name = 'format'")
+    with pytest.raises(SpoolError, match="has format 4, this program knows format 3"):
         run(open_and_close(bench.folder))
     with closing(database_of(bench)) as database:  # and the lock was let go of
-        database.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
+        database.execute("UPDATE meta SET value = 3 WHERE name = 'format'")
     run(open_and_close(bench.folder))
 
 
