@@ -102,6 +102,7 @@ class Meters:
     def __init__(self) -> None:
         self.receptions: Counter[str] = Counter()  # protocol
         self.rejections: Counter[tuple[str, str]] = Counter()  # protocol, error
+        self.duplicate_injections: Counter[str] = Counter()  # protocol: messages sent again under their key
         self.deliveries: Counter[Queue] = Counter()  # domain, binding
         self.tempfails: Counter[tuple[str, str, str]] = Counter()  # domain, binding, reason
         self.permfails: Counter[tuple[str, str, str]] = Counter()  # domain, binding, reason

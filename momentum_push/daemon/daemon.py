@@ -211,6 +211,7 @@ class Daemon:
         glob = config.glob
         self.queues.set_max_resident(glob["max_resident_messages"], glob["max_resident_bytes"])
         self.spool.set_floors(_floors(config))
+        self.spool.set_max_keys(glob["max_idempotency_keys"])
         self.delivery.configure(reader, reasons)
         log.info("reloaded", configuration=str(config.path))
 
@@ -285,6 +286,7 @@ class Daemon:
             clock=self.clock,
             floors=_floors(self.config),
         )
+        self.spool.set_max_keys(glob["max_idempotency_keys"])
 
     def _build(self, reasons: ReasonTable) -> None:
         """Build what lies between spool and sockets; nothing of it works yet."""

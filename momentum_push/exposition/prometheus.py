@@ -32,6 +32,11 @@ _REASON = ("domain", "binding", "reason")
 _COUNTERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "receptions": ("receptions", ("protocol",), "messages taken, on disk"),
     "rejections": ("rejections", ("protocol", "error"), "messages refused"),
+    "duplicate_injections": (
+        "duplicate_injections",
+        ("protocol",),
+        "messages that came again under their idempotency key and were not queued again",
+    ),
     "deliveries": ("deliveries", _QUEUE, "notifications that Apple took"),
     "tempfails": ("tempfails", _REASON, "attempts that failed for now"),
     "permfails": ("permfails", _REASON, "messages given up"),

@@ -5,7 +5,8 @@ the line number that an editor shows. A line that is too long is skipped to its 
 other broken line: what came before and after it stays good.
 
 What a crash may leave of a stream that was not answered: the first so many lists, each of them whole. A
-list is MAX_LIST lines, fewer where they are long.
+list is as many lines as fit into MAX_LIST and MAX_BATCH, however the stream was cut on its way: so a
+stream that is sent again has the same lists, and under an idempotency key it goes on where it ended.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import NamedTuple
 from momentum_push.injection.http_envelope import Item, read_item
 from momentum_push.message import MAX_LIST, Refusal
 
-__all__ = ["MAX_LINE", "Line", "Splitter", "batches", "read_lines"]
+__all__ = ["MAX_LINE", "Line", "Splitter", "batches", "ended", "read_lines"]
 
 MAX_LINE = 65_536
 """Bytes: Apple's largest payload takes 5,120, context variables the rest."""
 
 MAX_BATCH = 1_048_576
-"""Bytes of lines that wait to become a list."""
+"""Bytes of the lines of a list; one line alone is less."""
 
 
 class Line(NamedTuple):
@@ -63,24 +64,54 @@ class Splitter:
 
 
 async def batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[Line]]:
-    """Yield lists of at most MAX_LIST lines; the last one when the stream ends.
+    """Yield lists of as many lines as MAX_LIST and MAX_BATCH allow; the last one when the stream ends.
 
     What is not complete when the stream breaks is dropped: nobody was told that it was taken.
     """
     splitter = Splitter()
     waiting: list[Line] = []
-    size = 0
+    size = 0  # of what waits, at most: it is only worked out when it matters
     async for chunk in chunks:
         waiting += splitter.feed(chunk)
         size += len(chunk)
-        while len(waiting) >= MAX_LIST or (waiting and size > MAX_BATCH):
-            yield waiting[:MAX_LIST]
-            waiting = waiting[MAX_LIST:]
-            size = 0
+        while len(waiting) >= MAX_LIST or size > MAX_BATCH:
+            count = _fitting(waiting) if size > MAX_BATCH else MAX_LIST
+            if count == len(waiting) < MAX_LIST:
+                size = _size(waiting) + MAX_LINE  # and what has no end yet
+                break
+            yield waiting[:count]
+            waiting = waiting[count:]
+            size = _size(waiting) + MAX_LINE
     waiting += splitter.finish()
     while waiting:
-        yield waiting[:MAX_LIST]
-        waiting = waiting[MAX_LIST:]
+        count = _fitting(waiting)
+        yield waiting[:count]
+        waiting = waiting[count:]
+
+
+async def ended(lists: AsyncIterator[list[Line]]) -> AsyncIterator[tuple[list[Line], bool]]:
+    """Yield lists, and whether each is the last: a list late, and not at all when the stream breaks."""
+    held: list[Line] = []
+    async for lines in lists:
+        if held:
+            yield held, False
+        held = lines
+    if held:
+        yield held, True
+
+
+def _fitting(lines: Sequence[Line]) -> int:
+    """Return how many lines the next list takes; at least one."""
+    room = MAX_BATCH
+    for count, line in enumerate(lines[:MAX_LIST]):
+        room -= len(line.text or b"")
+        if room < 0:
+            return max(1, count)
+    return min(len(lines), MAX_LIST)
+
+
+def _size(lines: Sequence[Line]) -> int:
+    return sum([len(line.text or b"") for line in lines])
 
 
 def read_lines(lines: Sequence[Line]) -> list[Item | Refusal]:

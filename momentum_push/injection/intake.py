@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Protocol
@@ -26,6 +27,7 @@ import structlog
 from momentum_push.clock import Clock
 from momentum_push.errors import InjectionError, LogError, SpoolError
 from momentum_push.injection.checking import Checker
+from momentum_push.injection.keyring import Keyring, results_of, write_receipt
 from momentum_push.injection.routing import Routing
 from momentum_push.message import (
     MAX_LIST,
@@ -38,6 +40,7 @@ from momentum_push.message import (
     QueueKey,
     Refusal,
 )
+from momentum_push.message.keys import Key, Receipt
 from momentum_push.meters import Meters
 
 __all__ = ["Intake", "IntakeBusy"]
@@ -77,7 +80,9 @@ class Store(Protocol):
 
     def take_sequences(self, count: int) -> int: ...
 
-    def append(self, lists: Sequence[MessageList]) -> Awaitable[None]: ...
+    def append(self, lists: Sequence[MessageList], receipts: Sequence[Receipt] = ()) -> Awaitable[None]: ...
+
+    def receipt(self, key: Key) -> Awaitable[Receipt | None]: ...
 
 
 class Queues(Protocol):
@@ -142,6 +147,8 @@ class Intake(Checker):
         self._ready: list[MessageList] = []
         self._pending: dict[_Heap, list[Message]] = {}
         self._waiters: list[_Waiter] = []
+        self._receipts: list[Receipt] = []
+        self._keyring = Keyring(store, meters, clock)
         self._waiting = 0
         self._committer: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -157,25 +164,30 @@ class Intake(Checker):
     async def close(self) -> None:
         """Take nothing more and wait until what was taken is committed."""
         self._is_closed = True
+        await self._keyring.close()
         while self._committer is not None:
             await asyncio.wait([self._committer])
 
     async def accept(
-        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False, key: Key | None = None
     ) -> list[Message | Refusal]:
         """Take what can be taken of `drafts` and return after the commit.
 
         Args:
             whole: all or nothing: one refusal and nothing is queued.
+            key: the sender's name for this; what was taken under it before is answered again, not taken.
 
         Returns:
             One result per token, drafts in order, tokens in order.
 
         Raises:
             IntakeBusy: try again later; nothing was taken.
+            KeyInUse, KeyReused: see `keyring`; nothing was taken.
             SpoolError: the disk did not take it; nothing was taken.
         """
         self.check_open()
+        if key is not None:
+            return await self._accept_once(origin, drafts, whole, key)
         results = await self.check(origin, drafts)
         messages = [result for result in results if isinstance(result, Message)]
         if messages and not (whole and len(messages) < len(results)):
@@ -191,6 +203,46 @@ class Intake(Checker):
         if self._is_closed or self._take_back is None:
             raise IntakeBusy("the daemon is stopping; ask again later")
         return await self._take_back(wish, self.is_apn)
+
+    async def _accept_once(
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool, key: Key
+    ) -> list[Message | Refusal]:
+        async def take() -> list[Message | Refusal]:
+            results = await self.check(origin, drafts)
+            messages = [result for result in results if isinstance(result, Message)]
+            if not (whole and len(messages) < len(results)):
+                receipt = await write_receipt(key, self._clock.now(), results)
+                await self._keep_with(origin.protocol, messages, receipt)
+            return results
+
+        got = await self._keyring.once(key, origin.protocol, take)
+        return await results_of(got, self._store.salt, drafts) if isinstance(got, Receipt) else got
+
+    async def keep_once(self, protocol: str, messages: list[Message], receipt: Receipt) -> Receipt:
+        """Do as `keep` with messages that came under a key, unless some were kept under it before.
+
+        Args:
+            messages: none, where every one was refused, or one refusal spoilt them all.
+            receipt: as `write_receipt` makes it of all results.
+
+        Returns:
+            What to answer by (`results_of`): `receipt` with its first number, or the one of the first time.
+
+        Raises:
+            KeyInUse, KeyReused, and as `accept`.
+        """
+        take = partial(self._keep_with, protocol, messages, receipt)
+        return await self._keyring.once(receipt.key, protocol, take)
+
+    async def _keep_with(self, protocol: str, messages: list[Message], receipt: Receipt) -> Receipt:
+        """Keep messages and their receipt by one commit; see `keyring` for when there is none."""
+        if not messages and not receipt.key.part:
+            return receipt
+        lists, rest = await self._lay_out(messages) if messages else ([], [])
+        receipt = receipt._replace(first=messages[0].sequence if messages else 0)
+        self._receipts.append(receipt)  # and no turn of the loop until all the rest of the commit is there
+        await self._commit(protocol, messages, lists, rest)
+        return receipt
 
     async def keep(self, protocol: str, messages: list[Message]) -> None:
         """Number messages that were checked, and return when they are on disk; errors as of `accept`."""
@@ -255,16 +307,19 @@ class Intake(Checker):
             while self._waiters:
                 ready, pending, waiters = self._ready, self._pending, self._waiters
                 self._ready, self._pending, self._waiters = [], {}, []
-                await self._commit_lists(ready + _gather(pending, self._clock.now()), waiters)
+                receipts, self._receipts = self._receipts, []
+                await self._commit_lists(ready + _gather(pending, self._clock.now()), waiters, receipts)
         except Exception as error:
             log.error("reception_crashed", error=repr(error), exc_info=True)
         finally:
             self._committer = None
             self._abandon(waiters + self._waiters)
 
-    async def _commit_lists(self, lists: list[MessageList], waiters: list[_Waiter]) -> None:
+    async def _commit_lists(
+        self, lists: list[MessageList], waiters: list[_Waiter], receipts: list[Receipt]
+    ) -> None:
         try:
-            work = self._store.append(lists)
+            work = self._store.append(lists, receipts)
             self._queues.expect(lists)
             await work
         except SpoolError as error:
@@ -283,7 +338,7 @@ class Intake(Checker):
         """Answer whoever still waits although the committer ends; there is nobody when it ended well."""
         if self._waiters:
             self._waiting -= _count(self._ready) + sum(len(batch) for batch in self._pending.values())
-            self._ready, self._pending, self._waiters = [], {}, []
+            self._ready, self._pending, self._waiters, self._receipts = [], {}, [], []
         _answer(waiters, SpoolError("spool: the commit was not finished; send again later"))
 
     async def _note(self, waiters: Sequence[_Waiter]) -> None:

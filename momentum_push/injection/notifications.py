@@ -7,12 +7,17 @@ Accepted means on disk: the answer is made after the commit. One bad notificatio
 others; when none is good, 400 names the first fault and its place, and the results tell them all.
 NDJSON that breaks off in the middle (broken gzip, a full disk) answers with the status of the fault and
 the results of what was committed, so that the client knows where to go on.
+
+With an `Idempotency-Key` (`http_keys`) a request that comes again within a day gets the answer of the first
+time, and nothing is queued; a stream goes on behind the last list that was committed. Another body: 422.
+The first one still under way: 409.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from msgspec import UNSET, Raw
@@ -33,9 +38,12 @@ from momentum_push.injection.http_envelope import (
     read_items,
     read_tokens,
 )
-from momentum_push.injection.http_lines import MAX_BATCH, Line, batches, read_lines
+from momentum_push.injection.http_keys import KeysInUse, digest_body, key_of_list, read_key
+from momentum_push.injection.http_lines import MAX_BATCH, Line, batches, ended, read_lines
 from momentum_push.injection.http_results import SLICE, Ledger, outcome, refusals_of, slices
+from momentum_push.injection.keyring import KeyInUse, KeyReused
 from momentum_push.message import Cancel, Cancelled, Draft, Origin, Refusal
+from momentum_push.message.keys import Key, digest
 
 __all__ = ["JSON_TYPES", "Door", "Notifications", "accept", "media_type"]
 
@@ -51,7 +59,9 @@ class Door(Protocol):
     @property
     def is_ready(self) -> bool: ...
     def is_apn(self, domain: str) -> bool: ...
-    async def accept(self, origin: Origin, drafts: Sequence[Draft], whole: bool = False) -> list[Result]: ...
+    async def accept(
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False, key: Key | None = None
+    ) -> list[Result]: ...
     async def cancel(self, wish: Cancel) -> Cancelled: ...
 
 
@@ -60,18 +70,29 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def accept(intake: Door, origin: Origin, drafts: Sequence[Draft], whole: bool = False) -> list[Result]:
+async def accept(
+    intake: Door, origin: Origin, drafts: Sequence[Draft], whole: bool = False, key: Key | None = None
+) -> list[Result]:
     """Hand drafts over and return after the commit.
 
     Raises:
-        RequestRefused: 503, nothing of it was taken.
+        RequestRefused: 503, nothing of it was taken; 409 and 422, by its key.
     """
-    if not drafts:
+    if not drafts and (key is None or not key.part):
         return []
     try:
-        return await intake.accept(origin, drafts, whole)
+        return await intake.accept(origin, drafts, whole, key)
+    except (KeyInUse, KeyReused) as error:
+        raise refused_by_key(error) from error
     except (InjectionError, SpoolError) as error:
         raise unavailable(error) from error
+
+
+def refused_by_key(error: KeyInUse | KeyReused) -> RequestRefused:
+    """Translate what the intake says of a key (section 2.7 of the draft)."""
+    if isinstance(error, KeyInUse):
+        return RequestRefused(409, error.error, error.detail, {"Retry-After": str(error.retry_after_s)})
+    return RequestRefused(422, error.error, error.detail)
 
 
 class Notifications:
@@ -83,6 +104,7 @@ class Notifications:
         self._notes = notes
         self._budget = budget
         self._next_batch = next_batch
+        self._keys = KeysInUse()
 
     async def post(self, request: Request) -> Response:
         """Serve one request.
@@ -94,7 +116,9 @@ class Notifications:
         if kind in NDJSON_TYPES:
             with self._budget.hold() as held:
                 held.grow(2 * MAX_BATCH)
-                return await self._post_lines(request)
+                with self._named(request) as name:
+                    held.grow(2 * MAX_BATCH if name else 0)  # a list late, so that its end is known
+                    return await self._post_lines(request, name)
         if kind not in JSON_TYPES:
             detail = (
                 f'Content-Type "{kind[:60]}" is not served here; use application/json or application/x-ndjson'
@@ -104,6 +128,21 @@ class Notifications:
         with self._budget.hold() as held:
             body = await read_whole(request, caller.options["max_request_size"], held)
             return await self._post_whole(request, caller, body)
+
+    @contextmanager
+    def _named(self, request: Request) -> Iterator[bytes]:
+        """Give the name of a stream's key, empty when it has none, and hold it."""
+        key = read_key(request)
+        if not key:
+            yield b""
+            return
+        caller: Caller = request.scope["caller"]
+        name = digest("http, lines", caller.user, request.query_params.get("domain", ""), key)
+        try:
+            with self._keys.hold(name):
+                yield name
+        except KeyInUse as error:
+            raise refused_by_key(error) from error
 
     def _origin(self, caller: Caller) -> Origin:
         return Origin(
@@ -119,7 +158,10 @@ class Notifications:
 
     async def _post_whole(self, request: Request, caller: Caller, body: bytes) -> Response:
         envelope = read_envelope(body)
-        gatherer = Gatherer(envelope.domain or request.query_params.get("domain", ""))
+        domain = envelope.domain or request.query_params.get("domain", "")
+        text = read_key(request)
+        key = Key(digest("http", caller.user, domain, text), await digest_body(body)) if text else None
+        gatherer = Gatherer(domain)
         if isinstance(envelope.notifications, Raw):
             await _gather_items(gatherer, envelope.notifications)
         else:
@@ -127,7 +169,7 @@ class Notifications:
         if not gatherer.count:
             name = "notifications" if envelope.notifications is not UNSET else "device_tokens"
             raise RequestRefused(400, "BadRequest", f"$.{name}: the list is empty; send one at least")
-        taken = await accept(self._intake, self._origin(caller), gatherer.drafts)
+        taken = await accept(self._intake, self._origin(caller), gatherer.drafts, key=key)
         results = gatherer.results(taken)
         refusals = refusals_of(results)
         refused = None
@@ -141,9 +183,9 @@ class Notifications:
 
     # --- application/x-ndjson ----------------------------------------------------------------------
 
-    async def _post_lines(self, request: Request) -> Response:
+    async def _post_lines(self, request: Request, name: bytes) -> Response:
         ledger = Ledger()
-        refused, first_line = await self._take_lines(request, ledger)
+        refused, first_line = await self._take_lines(request, ledger, name)
         if refused is None and not ledger.accepted:
             first = ledger.first or Refusal("BadRequest", "the body has no lines; send one at least")
             refused = RequestRefused(400, first.error, _placed(first, f"line {first_line}: $"))
@@ -151,31 +193,53 @@ class Notifications:
             raise refused
         return outcome(ledger.accepted, ledger.rejected, refused, ledger.rendered())
 
-    async def _take_lines(self, request: Request, ledger: Ledger) -> tuple[RequestRefused | None, int]:
+    async def _take_lines(
+        self, request: Request, ledger: Ledger, name: bytes
+    ) -> tuple[RequestRefused | None, int]:
         """Commit list by list; return what ended it before the stream did, and the first line's number."""
         caller: Caller = request.scope["caller"]
         domain = request.query_params.get("domain", "")
         origin = self._origin(caller)
         first_line = 0
         try:
-            async for lines in batches(stream(request)):
+            async for lines, key in _keyed(batches(stream(request)), name):
                 first_line = first_line or lines[0].number
-                await self._take_list(caller, origin, domain, lines, ledger)
+                await self._take_list(caller, origin, domain, lines, ledger, key)
         except RequestRefused as refused:
             return refused, first_line
         return None, first_line
 
     async def _take_list(
-        self, caller: Caller, origin: Origin, domain: str, lines: Sequence[Line], ledger: Ledger
+        self,
+        caller: Caller,
+        origin: Origin,
+        domain: str,
+        lines: Sequence[Line],
+        ledger: Ledger,
+        key: Key | None,
     ) -> None:
         gatherer = Gatherer(domain)
         for start in range(0, len(lines), SLICE):
             gatherer.add(read_lines(lines[start : start + SLICE]))
             await asyncio.sleep(0)
-        taken = await accept(self._intake, origin, gatherer.drafts)
+        taken = await accept(self._intake, origin, gatherer.drafts, key=key)
         refusals = ledger.add(gatherer.results(taken))
         if refusals:
             self._notes.items(caller, refusals, 400)
+
+
+async def _keyed(
+    lists: AsyncIterator[list[Line]], name: bytes
+) -> AsyncIterator[tuple[list[Line], Key | None]]:
+    """Yield the lists of a stream with their keys; None where it has none."""
+    if not name:
+        async for lines in lists:
+            yield lines, None
+        return
+    part = 0
+    async for lines, is_last in ended(lists):
+        part += 1
+        yield lines, key_of_list(name, part, lines, is_last)
 
 
 async def _gather_items(gatherer: Gatherer, raw: Raw) -> None:

@@ -169,6 +169,25 @@ def _refusal(error: str, detail: str, description: str) -> Node:
     return _body(_ref("Refusal"), {"error": error, "detail": detail}, description)
 
 
+_KEYED: Node = {
+    "409": _refusal(
+        "IdempotencyKeyInUse",
+        "the first request with this idempotency key is still being worked on",
+        "Ask again after Retry-After seconds",
+    ),
+    "422": _refusal(
+        "IdempotencyKeyReused",
+        "this idempotency key was used for another body; use a new key for each request",
+        "The key belongs to another request; nothing was queued for this one",
+    ),
+}
+_KEY: Node = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "maxLength": 255},
+    "description": "A string of the client's own for this request: for a day the same under it has the "
+    "same answer and queues nothing; a stream goes on behind the last list that was committed",
+}
 _COMMON: Node = {
     "401": _refusal("Unauthorized", "log in with HTTP Basic", "Authentication is required, or failed"),
     "403": _refusal("Forbidden", "your address may not use this listener", "Refused by address"),
@@ -242,6 +261,7 @@ _INJECT: Node = {
     },
     "post": {
         "summary": "Inject a template for recipients, all or nothing",
+        "parameters": [_KEY],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": _ref("Injection"), "example": _INJECTION_EXAMPLE}},
@@ -250,6 +270,7 @@ _INJECT: Node = {
             "200": _body(_ref("Injected"), _INJECTED, "All are on disk"),
             "400": _failed("Nothing was injected: the request's fault"),
             **_COMMON,
+            **{status: _failed(each["description"]) for status, each in _KEYED.items()},
             **{status: _failed(_LOADED[status]["description"]) for status in ("413", "415", "503")},
             "408": _LOADED["408"],
         },
@@ -313,7 +334,8 @@ DOCUMENT: Node = {
                 "summary": "Queue notifications",
                 "description": "Answers after the commit, results in request order; gzip is understood.",
                 "parameters": [
-                    _query("domain", {"type": "string"}, "Routing domain of notifications without one")
+                    _query("domain", {"type": "string"}, "Routing domain of notifications without one"),
+                    _KEY,
                 ],
                 "requestBody": {"required": True, "content": _NATIVE},
                 "responses": {
@@ -322,6 +344,7 @@ DOCUMENT: Node = {
                         "BadPriority", "$.notifications[0].priority: 10, 5 or 1", "Nothing was accepted"
                     ),
                     **_COMMON,
+                    **_KEYED,
                     **_LOADED,
                 },
             },

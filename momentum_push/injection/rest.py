@@ -10,7 +10,8 @@ request could be read, so that it is plain which one spoilt it. A result's reaso
 said. Keys that the manual does not know are passed over, as `site` is.
 
 Numbers and booleans in `keys` and `vctx` are taken as their JSON text, null as empty. Protocol `rest`,
-client `unknown`, as in Momentum's reception records. Each recipient has its own sender.
+client `unknown`, as in Momentum's reception records. Each recipient has its own sender. An
+`Idempotency-Key` is obeyed as by the native API.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from starlette.responses import Response
 from momentum_push.injection.http_access import Caller, Notes
 from momentum_push.injection.http_answers import RequestRefused, answer
 from momentum_push.injection.http_body import Budget, Held, discard, read_whole
+from momentum_push.injection.http_keys import digest_body, read_key
 from momentum_push.injection.http_template import Template, TemplateError
 from momentum_push.injection.notifications import JSON_TYPES, Door, accept, media_type
 from momentum_push.message import Draft, Message, Origin, Refusal, mcmt
+from momentum_push.message.keys import Key, digest
 
 __all__ = ["Rest", "code_of"]
 
@@ -105,12 +108,14 @@ class Rest:
             detail = f'Content-Type "{kind[:60]}" is not served here; use application/json'
             raise RequestRefused(415, "UnsupportedMediaType", detail)
         body = await read_whole(request, caller.options["max_request_size"], held)
+        text = read_key(request)
+        key = Key(digest("rest", caller.user, text), await digest_body(body)) if text else None
         injection = _read(body)
         made = await self._make(injection, held)
         if any(isinstance(one, Refusal) for one in made):
             return self._refuse(caller, made)
         drafts = [one for one in made if isinstance(one, Draft)]
-        results = await accept(self._intake, self._origin(caller), drafts, whole=True)
+        results = await accept(self._intake, self._origin(caller), drafts, whole=True, key=key)
         if any(isinstance(result, Refusal) for result in results):
             return self._refuse(caller, results)
         return answer(200, {"status": "success", "results": [_success(one) for one in results]})

@@ -64,11 +64,8 @@ class Receipt(NamedTuple):
 
     def check(self) -> None:
         """See whether it can be read; ValueError: it is damaged."""
-        try:
-            for _ in _unpack(self.refusals, self.results):
-                pass
-        except (msgspec.MsgspecError, zlib.error, IndexError) as error:
-            raise ValueError(f"its refusals cannot be read ({error})") from error
+        for _ in _unpack(self.refusals, self.results):
+            pass
 
 
 def digest(*parts: str | bytes) -> bytes:
@@ -113,16 +110,19 @@ class Outline:
 
 
 def _unpack(packed: bytes, count: int) -> Iterator[Refusal | None]:
-    """Yield what was said of each result; None: it was accepted."""
+    """Yield what was said of each result; None: it was accepted. ValueError: it cannot be read."""
     if not packed:
         yield from (None for _ in range(count))
         return
-    texts, squeezed = msgspec.msgpack.decode(packed, type=tuple[list[tuple[str, str]], bytes])
-    refusals = [None, *(Refusal(error, detail) for error, detail in texts)]
     codes = array("I")
-    codes.frombytes(zlib.decompress(squeezed))
-    if len(codes) != count:
-        raise ValueError(f"{len(codes)} results are noted, and {count} there were")
+    try:
+        texts, squeezed = msgspec.msgpack.decode(packed, type=tuple[list[tuple[str, str]], bytes])
+        codes.frombytes(zlib.decompress(squeezed))
+    except (msgspec.MsgspecError, zlib.error, ValueError) as error:
+        raise ValueError(f"its refusals cannot be read ({error})") from error
+    if len(codes) != count or max(codes, default=0) > len(texts):
+        raise ValueError(f"its refusals are of {len(codes)} results, and {count} there were")
+    refusals = [None, *(Refusal(error, detail) for error, detail in texts)]
     yield from (refusals[code] for code in codes)
 
 

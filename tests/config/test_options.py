@@ -87,6 +87,7 @@ DEFAULTS = {
     ("drain_timeout", "global"): 15,
     ("max_resident_messages", "global"): 32768,
     ("max_resident_bytes", "global"): 268435456,
+    ("max_idempotency_keys", "global"): 10_000_000,
     ("receivers", "global"): 0,
     ("max_request_size", "http_listener"): 67108864,
     ("mcmt_reception", "esmtp_listener"): "passthru",

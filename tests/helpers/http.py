@@ -188,11 +188,15 @@ async def curl(*args: str, stdin: bytes = b"") -> Reply:
 
 @asynccontextmanager
 async def http_door(
-    listen: FakeListen | None = None, limits: Limits | None = None, body_budget: int = 10_000_000
+    listen: FakeListen | None = None,
+    limits: Limits | None = None,
+    body_budget: int = 10_000_000,
+    intake: Any = None,
 ) -> AsyncIterator[HttpDoor]:
-    """Run a door."""
+    """Run a door; `intake` is a `FakeIntake` where none is given."""
     listen = listen or FakeListen()
-    intake, meters, records = FakeIntake(), Meters(), HttpRecords()
+    meters, records = Meters(), HttpRecords()
+    intake = intake or FakeIntake()
     state: dict[str, Any] = {"is_ready": (True, ""), "resets": 0, "mailq": None}
 
     def reset() -> None:

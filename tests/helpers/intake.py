@@ -22,6 +22,7 @@ from momentum_push.message import (
     Refusal,
     short_token,
 )
+from momentum_push.message.keys import Key
 
 __all__ = ["DOMAIN", "Busy", "FakeIntake"]
 
@@ -48,6 +49,7 @@ class FakeIntake:
         self.domains = {domain.lower() for domain in domains}
         self.is_ready = True
         self.calls: list[tuple[Origin, list[Draft]]] = []
+        self.keys: list[Key | None] = []
         self.accepted: list[Message] = []
         self.wishes: list[Cancel] = []
         self.cancelled = Cancelled(1, 0)
@@ -62,10 +64,11 @@ class FakeIntake:
         return domain.lower() in self.domains
 
     async def accept(
-        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False, key: Key | None = None
     ) -> list[Message | Refusal]:
         """Take the drafts; one result per token in order, after the "commit"."""
         self.calls.append((origin, list(drafts)))
+        self.keys.append(key)
         self.entered.set()
         if self.failure is not None:
             raise self.failure

@@ -11,6 +11,7 @@ from momentum_push.errors import SpoolError
 from momentum_push.injection.intake import Intake
 from momentum_push.injection.routing import Routing
 from momentum_push.message import Draft, Message, MessageList, Origin, QueueKey, Refusal
+from momentum_push.message.keys import Key, Receipt
 from momentum_push.message.rules import Rules
 from momentum_push.meters import Meters
 from tests.helpers.lists import NOW, PAYLOAD, token_of
@@ -42,18 +43,25 @@ class Store:
         self.gate.set()
         self.entered = 0
         self.error: Exception | None = None
+        self.receipts: dict[tuple[bytes, int], Receipt] = {}
+        self.receipts_by_commit: list[tuple[Receipt, int]] = []
         self._next = 1
 
     def take_sequences(self, count: int) -> int:
         first, self._next = self._next, self._next + count
         return first
 
-    async def append(self, lists: Sequence[MessageList]) -> None:
+    async def receipt(self, key: Key) -> Receipt | None:
+        return self.receipts.get((key.name, key.part))
+
+    async def append(self, lists: Sequence[MessageList], receipts: Sequence[Receipt] = ()) -> None:
         self.entered += 1
         await self.gate.wait()
         if self.error is not None:
             raise self.error
         self.commits.append(list(lists))
+        self.receipts |= {(receipt.key.name, receipt.key.part): receipt for receipt in receipts}
+        self.receipts_by_commit += [(receipt, len(self.commits) - 1) for receipt in receipts]
 
     @property
     def sequences(self) -> list[int]:
@@ -118,8 +126,10 @@ class Door:
         if self.queue_error is not None:
             raise self.queue_error
 
-    async def accept(self, *drafts: Draft, whole: bool = False) -> list[Message | Refusal]:
-        return await self.intake.accept(ORIGIN, drafts or (draft(),), whole)
+    async def accept(
+        self, *drafts: Draft, whole: bool = False, key: Key | None = None
+    ) -> list[Message | Refusal]:
+        return await self.intake.accept(ORIGIN, drafts or (draft(),), whole, key)
 
     def fail(self, error: SpoolError | None = None) -> None:
         self.store.error = error or SpoolError("spool: no space left on device; make room")
