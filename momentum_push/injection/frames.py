@@ -30,6 +30,7 @@ from msgspec.structs import astuple
 from momentum_push.errors import ProtocolError
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.message import Home, Message, Part, QueueKey
+from momentum_push.message.keys import Receipt
 
 __all__ = [
     "MAX_FRAME",
@@ -91,6 +92,8 @@ class Injection(_Frame, tag=1):
     protocol: str
     runs: list[Run]
     is_last: bool
+    receipt: Receipt | None = None
+    """With the last slice of what came under a key; it lacks its first number."""
 
 
 class Dropped(_Frame, tag=2):
@@ -159,13 +162,15 @@ class Taken(_Frame, tag=1):
 
     number: int
     first: int
+    receipt: Receipt | None = None
+    """Of what came under a key: the one to answer by."""
 
 
 class Failure(_Frame):
     """An error of the intake, in values."""
 
     kind: str
-    """`busy`, `full`, `spool`."""
+    """`busy`, `full`, `spool`, `key in use`, `key reused`."""
     detail: str
     retry_after_s: int = 0
 

@@ -41,9 +41,11 @@ from momentum_push.injection.frames import (
 )
 from momentum_push.injection.http_access import Records
 from momentum_push.injection.intake import Intake, IntakeBusy
+from momentum_push.injection.keyring import KeyInUse, KeyReused
 from momentum_push.injection.link import Link
 from momentum_push.injection.sessions import Quota, Sessions
 from momentum_push.message import MAX_LIST, Message
+from momentum_push.message.keys import Receipt
 from momentum_push.meters import Meters
 
 __all__ = ["Node", "Reception"]
@@ -134,16 +136,19 @@ class Reception:
             messages = slices
         if frame.is_last:
             self._slices.pop(frame.number, None)
-            self._keep(frame.number, frame.protocol, messages)
+            self._keep(frame.number, frame.protocol, messages, frame.receipt)
 
     def _on_dropped(self, frame: Dropped) -> None:
         self._slices.pop(frame.number, None)
 
-    def _keep(self, number: int, protocol: str, messages: list[Message]) -> None:
+    def _keep(self, number: int, protocol: str, messages: list[Message], receipt: Receipt | None) -> None:
+        work: asyncio.Future[Any]
         self.unanswered += 1
         try:
             self._node.intake.check_open()
-            if len(messages) <= MAX_LIST:
+            if receipt is not None:
+                work = asyncio.ensure_future(self._node.intake.keep_once(protocol, messages, receipt))
+            elif len(messages) <= MAX_LIST:
                 work = self._node.intake.keep_few(protocol, messages)
             else:
                 work = asyncio.ensure_future(self._node.intake.keep(protocol, messages))
@@ -152,14 +157,15 @@ class Reception:
         else:
             work.add_done_callback(partial(self._answer, number, messages))
 
-    def _answer(self, number: int, messages: Sequence[Message], work: asyncio.Future[None]) -> None:
+    def _answer(self, number: int, messages: Sequence[Message], work: asyncio.Future[Any]) -> None:
         if work.cancelled():
             self._fail(number, IntakeBusy("the daemon is stopping; send again later"))
         elif (error := work.exception()) is not None:
             self._fail(number, error)
         else:
             self.unanswered -= 1
-            self.link.send(Taken(number, messages[0].sequence))
+            receipt: Receipt | None = work.result()
+            self.link.send(Taken(number, receipt.first if receipt else messages[0].sequence, receipt))
 
     def _fail(self, number: int, error: BaseException) -> None:
         self.unanswered -= 1
@@ -227,6 +233,10 @@ def _failure(error: BaseException) -> Failure:
     """Put an error of the intake into values; the receiver makes an error of them again."""
     if isinstance(error, IntakeBusy):
         return Failure("busy", error.detail, error.retry_after_s)
+    if isinstance(error, KeyInUse):
+        return Failure("key in use", error.detail)
+    if isinstance(error, KeyReused):
+        return Failure("key reused", error.detail)
     if isinstance(error, SpoolError):
         return Failure("full" if isinstance(error, SpoolFull) else "spool", str(error))
     log.error("reception_crashed", error=repr(error))

@@ -23,7 +23,7 @@ import msgspec
 
 from momentum_push.clock import Clock
 from momentum_push.config import Config
-from momentum_push.errors import MomentumPushError, SpoolError, SpoolFull
+from momentum_push.errors import InjectionError, MomentumPushError, SpoolError, SpoolFull
 from momentum_push.injection.checking import Checker
 from momentum_push.injection.frames import (
     Answer,
@@ -41,11 +41,13 @@ from momentum_push.injection.frames import (
 )
 from momentum_push.injection.http import Views
 from momentum_push.injection.intake import IntakeBusy
+from momentum_push.injection.keyring import KeyInUse, KeyReused, results_of, write_receipt
 from momentum_push.injection.link import Link
 from momentum_push.injection.routing import Routing
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.message import MAX_LIST, Cancel, Cancelled, Draft, Message, Origin, QueueKey, Refusal
 from momentum_push.message.ids import hex_id
+from momentum_push.message.keys import Key, Receipt
 from momentum_push.message.rules import Rules
 from momentum_push.meters import Meters
 
@@ -79,6 +81,7 @@ MAX_RECORDS = 16 * 1024 * 1024
 
 _RULES_KEPT = 65_536
 _TRIES = 3
+_OF_KEYS: dict[str, type[KeyInUse | KeyReused]] = {"key in use": KeyInUse, "key reused": KeyReused}
 
 
 class CoreUnreachable(MomentumPushError):
@@ -185,7 +188,7 @@ class RemoteIntake(Checker):
         self._core = core
         self._window = Window(WINDOW)
         self._numbers = itertools.count(1)
-        self._open: dict[int, asyncio.Future[int]] = {}
+        self._open: dict[int, asyncio.Future[Taken]] = {}
 
     def __repr__(self) -> str:
         return f"<RemoteIntake {len(self._open)} injections with the core, {self._window}>"
@@ -202,18 +205,37 @@ class RemoteIntake(Checker):
         self.routing = Routing(config, partial(_known, self.rules))
 
     async def accept(
-        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False, key: Key | None = None
     ) -> list[Message | Refusal]:
         """Do as `Intake.accept`: check here, keep there.
 
         Raises:
-            IntakeBusy, SpoolError: as there.
+            IntakeBusy, KeyInUse, KeyReused, SpoolError: as there.
         """
         results = await self._check(origin, drafts)
         messages = [result for result in results if isinstance(result, Message)]
-        if messages and not (whole and len(messages) < len(results)):
+        if whole and len(messages) < len(results):
+            messages = []
+        if key is not None:
+            return await self._keep_once(origin.protocol, drafts, results, messages, key)
+        if messages:
             await self._keep(origin.protocol, messages)
         return results
+
+    async def _keep_once(
+        self,
+        protocol: str,
+        drafts: Sequence[Draft],
+        results: list[Message | Refusal],
+        messages: list[Message],
+        key: Key,
+    ) -> list[Message | Refusal]:
+        """Keep what came under a key, be it nothing; the core knows whether it was there before."""
+        receipt = await write_receipt(key, self._clock.now(), results)
+        known = await self._keep(protocol, messages, receipt)
+        if known is None or known._replace(first=0) == receipt:
+            return results
+        return await results_of(known, self._salt, drafts)
 
     async def cancel(self, wish: Cancel) -> Cancelled:
         """Do as `Intake.cancel`.
@@ -251,37 +273,40 @@ class RemoteIntake(Checker):
         rules.update(zip(keys, msgspec.convert(answer, list[Rules]), strict=True))
         learnt |= names
 
-    async def _keep(self, protocol: str, messages: list[Message]) -> None:
+    async def _keep(
+        self, protocol: str, messages: list[Message], receipt: Receipt | None = None
+    ) -> Receipt | None:
         size = _size(messages)
         try:
             await self._window.take(size)
         except TimeoutError as error:
             raise IntakeBusy("too many messages wait for the disk; send again later") from error
         try:
-            first = await self._send(protocol, messages)
+            taken = await self._send(protocol, messages, receipt)
         finally:
             self._window.give_back(size)
         for start in range(0, len(messages), MAX_LIST):
             if start:
                 await asyncio.sleep(0)
-            for sequence, message in enumerate(messages[start : start + MAX_LIST], first + start):
+            for sequence, message in enumerate(messages[start : start + MAX_LIST], taken.first + start):
                 message.sequence = sequence
+        return taken.receipt
 
-    async def _send(self, protocol: str, messages: list[Message]) -> int:
+    async def _send(self, protocol: str, messages: list[Message], receipt: Receipt | None) -> Taken:
         """Send messages in slices and wait for the number of the first one."""
         link, number = self._core.link, next(self._numbers)
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
         self._open[number] = answer
-        last = (len(messages) - 1) // MAX_LIST * MAX_LIST
+        last = max(0, len(messages) - 1) // MAX_LIST * MAX_LIST
         is_whole = False
         try:
-            for start in range(0, len(messages), MAX_LIST):
+            for start in range(0, last + 1, MAX_LIST):
                 if start:
                     await link.room()
                     await asyncio.sleep(0)
                 runs = runs_of(messages[start : start + MAX_LIST])
                 is_whole = start == last
-                link.send(Injection(number, protocol, runs, is_whole))
+                link.send(Injection(number, protocol, runs, is_whole, receipt if is_whole else None))
             return await answer
         finally:
             if not is_whole:  # what is whole goes on to its commit, whoever waits for it
@@ -294,7 +319,7 @@ class RemoteIntake(Checker):
         if future is None or future.done():
             return
         if isinstance(frame, Taken):
-            future.set_result(frame.first)
+            future.set_result(frame)
         else:
             future.set_exception(_error(frame.failure))
 
@@ -312,13 +337,17 @@ def _known(rules: Mapping[QueueKey, Rules], key: QueueKey) -> Rules:
 
 def _size(messages: Sequence[Message]) -> int:
     """Return about how many bytes messages take on the way and in the core."""
+    if not messages:
+        return 0
     head = messages[0]
     is_shared = head.payload is messages[-1].payload
     payloads = len(head.payload) if is_shared else sum([len(message.payload) for message in messages])
     return payloads + len(messages) * (len(head.token) + 200)
 
 
-def _error(failure: Failure) -> IntakeBusy | SpoolError:
+def _error(failure: Failure) -> InjectionError | SpoolError:
+    if failure.kind in _OF_KEYS:
+        return _OF_KEYS[failure.kind]()
     if failure.kind == "busy":
         return IntakeBusy(failure.detail, failure.retry_after_s)
     return SpoolFull(failure.detail) if failure.kind == "full" else SpoolError(failure.detail)

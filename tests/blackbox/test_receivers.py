@@ -113,3 +113,27 @@ def test_what_comes_through_any_receiver_is_one_flow_with_one_row_of_ids(tmp_pat
         assert {record.mid for record in delivered} == set(ids)
         receptions = [line for line in daemon.lines("mainlog.ec") if "@R@" in line]
         assert len(receptions) == 40
+
+
+def test_a_key_is_known_to_all_receivers_and_over_a_kill(tmp_path: Path, apns: Apns) -> None:
+    text, bodies = conf(tmp_path, apns, 4), [fan_out([*tokens(3, f"keyed {n}"), "bad"]) for n in range(8)]
+
+    def ask(daemon: DaemonProcess, number: int, body: dict[str, object]) -> tuple[int, bytes]:
+        data = json.dumps(body).encode()
+        head = f'{POST}Idempotency-Key: "k{number}"\r\nContent-Length: {len(data)}\r\n\r\n'
+        with socket.create_connection(("127.0.0.1", daemon.http_port), timeout=20) as sock:
+            sock.sendall(head.encode() + data)
+            answer = sock.makefile("rb").read()
+        return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+    with running_daemon(tmp_path, text) as daemon:
+        first = [ask(daemon, number, body) for number, body in enumerate(bodies)]
+        assert [status for status, _ in first] == [200] * 8
+        assert [ask(daemon, number, body) for number, body in enumerate(bodies)] == first
+        assert ask(daemon, 0, bodies[1])[0] == 422
+        daemon.wait_records("D", 24)
+        daemon.kill()
+    with running_daemon(tmp_path, text) as daemon:
+        assert [ask(daemon, number, body) for number, body in enumerate(bodies)] == first
+        post(daemon, fan_out(tokens(1, "last")))
+        assert len(daemon.wait_records("D", 25)) == 25
