@@ -68,6 +68,8 @@ PURE = (
     "delivery.apns.exchange",
     "delivery.apns.request",
     "delivery.apns.response",
+    "delivery.apns.room",
+    "delivery.apns.wear",
     "loggers.macros",
     "console.views",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-__all__ = ["ConnectionOptions", "ConnectionState", "Proxy", "Target", "bracketed"]
+__all__ = ["ConnectionOptions", "ConnectionState", "Proxy", "Target", "WireOptions", "bracketed"]
 
 
 class ConnectionState(enum.Enum):
@@ -79,3 +79,18 @@ class ConnectionOptions:
     """It is replaced at 75 to 100 % of this; 0: never."""
     busy_ping_interval_s: float = 10.0
     ping_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WireOptions:
+    """What one connection's wire needs to know."""
+
+    authority: str
+    response_timeout_s: float = 30.0
+    max_streams: int = 1000
+    max_deliveries: int = 0
+    """Requests after which the connection drains; 0: no limit."""
+    is_probing: bool = True
+    """One request alone first; for provider tokens."""
+    epoch: float = 0.0
+    """Wall clock minus monotonic, for dates in answers."""

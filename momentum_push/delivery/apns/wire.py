@@ -26,15 +26,13 @@ begins with `:status 200` in one byte: nothing else of it is read, for nothing e
     body above INITIAL_WINDOW_SIZE         NOT_PROCESSED, nothing of it is sent; the connection drains
 
 - *When the connection is of no more use*: GOAWAY (answers that are due are waited for), stream ids or
-  `max_deliveries` used up, WEAR timeouts, 500s or rounds of refusals or resets in a row (apns.md 6.3, 5.5:
-  wedged; 8 row 53: a session that refused everything for six hours), no room to send for a whole deadline.
-  It then *drains*: takes nothing more, and `is_done` when the last answer is in.
+  `max_deliveries` used up, `wear`, no `room` to send for a whole deadline. It then *drains*: takes nothing
+  more, and `is_done` when the last answer is in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -52,8 +50,11 @@ from momentum_push.delivery.apns.frames import (
     split_request,
 )
 from momentum_push.delivery.apns.link import MAX_WINDOW, Chunk, Credit, Goodbye, Head, Link, Pong, Reset
+from momentum_push.delivery.apns.options import WireOptions
 from momentum_push.delivery.apns.request import RequestWriter
 from momentum_push.delivery.apns.response import Farewell, error_name, read_farewell
+from momentum_push.delivery.apns.room import Room
+from momentum_push.delivery.apns.wear import Wear
 from momentum_push.message import Message, Outcome, Phase
 
 __all__ = ["Request", "Wire", "WireOptions"]
@@ -62,27 +63,9 @@ Request = tuple[Message, str]
 """What to send, and the topic to send it under."""
 
 MAX_STREAM_ID = 2**31 - 1
-WEAR = 3
-"""Timeouts, 500s, or rounds of refusals, in a row that make a connection wedged."""
-TYPICAL_BODY = 256
 
 _WHOLE_HEADERS = bytes((HEADERS, END_HEADERS | END_STREAM))  # type and flags of an answer that is one frame
 _STATUS_200 = 0x88  # `:status 200` as the first field of a block: entry 8 of the static table
-
-
-@dataclass(frozen=True, slots=True)
-class WireOptions:
-    """What one connection's wire needs to know."""
-
-    authority: str
-    response_timeout_s: float = 30.0
-    max_streams: int = 1000
-    max_deliveries: int = 0
-    """Requests after which the connection drains; 0: no limit."""
-    is_probing: bool = True
-    """One request alone first; for provider tokens."""
-    epoch: float = 0.0
-    """Wall clock minus monotonic, for dates in answers."""
 
 
 class Wire:
@@ -109,13 +92,8 @@ class Wire:
         self._cutter = FrameCutter()
         self._next_id = 1
         self._unfit: list[Outcome] = []  # taken, never to be sent: no window of the peer's will hold them
-        self._wanted_window = 0  # bytes of the body that did not fit, until it would
-        self._typical_body = TYPICAL_BODY
-        self._choked_at: float | None = None
-        self._timeouts = 0
-        self._faults = 0
-        self._refusals = 0
-        self._refused_at = -1.0  # when the last round of refusals began
+        self._room = Room(self._link, options.max_streams)
+        self._wear = Wear()
 
     # --- what there is to know
 
@@ -148,27 +126,18 @@ class Wire:
 
     @property
     def capacity(self) -> int:
-        """Messages that `send` would take now, by the size of the last ones.
-
-        A rest of the window too small for one of those counts for nothing while answers are due, though a
-        smaller body might fit: there is nearly always such a rest somewhere, and a pool that takes it for
-        room finds its connections never full.
-        """
-        slots = self._slots()
-        window = self._link.room
-        if slots <= 0 or window <= 0 or window < self._wanted_window:
-            return 0
-        return min(slots, window // self._typical_body or int(not self._exchanges))
+        """Messages that `send` would take now, by the size of the last ones; see `room`."""
+        return self._room.messages(self._slots(), is_idle=not self._exchanges)
 
     @property
     def trip(self) -> int:
-        """Messages that it moves in one round trip, once proven (apns.md 6.2)."""
-        return max(1, min(self._streams, self._trip_by_window))
+        """Messages that it moves in one round trip, once proven."""
+        return self._room.trip
 
     @property
     def is_window_bound(self) -> bool:
         """Whether windows limit a trip, and not the number of streams."""
-        return self._trip_by_window < self._streams
+        return self._room.is_window_bound
 
     def __repr__(self) -> str:
         state = self.error or self.drain_reason or ("open" if self.is_ready else "waiting for SETTINGS")
@@ -205,7 +174,7 @@ class Wire:
                 self._return(message, now)
                 continue
             if length > window:
-                self._wanted_window = length
+                self._room.wanted = length
                 break
             block, size = write(message, topic, authorization)
             if length <= step and len(block) <= step:
@@ -285,7 +254,7 @@ class Wire:
     def next_deadline(self) -> float | None:
         """Return when `expire` has something to do; None: never, as things are."""
         oldest = self.oldest_sent
-        due = self._choked_at if oldest is None else oldest
+        due = self._room.choked_at if oldest is None else oldest
         return None if due is None else due + self.options.response_timeout_s
 
     def expire(self, now: float) -> list[Outcome]:
@@ -299,27 +268,18 @@ class Wire:
             late.append(stream_id)
         for stream_id in late:
             self._cancel(stream_id, now, outcomes)
-        if self._choked_at is not None and self._choked_at <= limit:
-            link = self._link
-            room = f"{link.max_streams} streams, windows {link.window} and {link.initial_window}"
-            self._blame(f"the peer left no room for a request of {self._wanted_window} bytes ({room})")
+        choked_at = self._room.choked_at
+        if choked_at is not None and choked_at <= limit:
+            self._blame(self._room.complaint)
         self._watch_room(now)
         return outcomes
 
     # --- inside: out
 
-    @property
-    def _streams(self) -> int:
-        return min(self._link.max_streams, self.options.max_streams)
-
-    @property
-    def _trip_by_window(self) -> int:
-        return (self._link.widest + 1) // 2 // self._typical_body
-
     def _slots(self) -> int:
         if self.drain_reason or not self._link.is_ready:
             return 0
-        allowed = min(self._link.max_streams, self.options.max_streams if self.is_proven else 1)
+        allowed = self._room.streams if self.is_proven else min(self._link.max_streams, 1)
         slots = allowed - len(self._exchanges)
         if self.options.max_deliveries:
             slots = min(slots, self.options.max_deliveries - self.sent)
@@ -336,8 +296,7 @@ class Wire:
 
     def _count(self, taken: int, octets: int) -> None:
         self._next_id += 2 * taken
-        self._link.window -= octets
-        self._typical_body = max(1, octets // taken)
+        self._room.spend(taken, octets)
         self.sent += taken
         if self.options.max_deliveries and self.sent >= self.options.max_deliveries:
             self.drain("max_deliveries_per_connection")
@@ -345,17 +304,12 @@ class Wire:
             self.drain("stream ids used up")
 
     def _watch_room(self, now: float) -> None:
-        """Note since when there has been no room at all although nothing is in flight."""
-        if self._wanted_window and self._link.room >= self._wanted_window:
-            self._wanted_window = 0
-        is_free = self.capacity > 0 or self._exchanges or not self.is_ready or self.drain_reason
-        if is_free:
-            self._choked_at = None
-        elif self._choked_at is None:
-            self._choked_at = now
+        """Note whether the peer leaves room where it should."""
+        is_excused = bool(self._exchanges or self.drain_reason or not self._link.is_ready)
+        self._room.watch(self._slots(), is_excused, now)
 
     def _blame(self, why: str) -> None:
-        """Take no more requests, and it is the peer's doing."""
+        """Take no more requests, and it is the peer's doing; empty: it did nothing."""
         self.blame = self.blame or why
         self.drain(why)
 
@@ -369,7 +323,8 @@ class Wire:
             return False
         del self._exchanges[stream_id]
         self.is_proven = True
-        self._timeouts = self._faults = self._refusals = 0
+        wear = self._wear
+        wear.timeouts = wear.faults = wear.refusals = 0
         seconds, size = now - exchange.sent_at, exchange.size
         outcomes.append(Outcome(exchange.message, Phase.ANSWERED, 200, size=size, seconds=seconds))
         return True
@@ -407,16 +362,8 @@ class Wire:
         exchange = self._exchange_of(event.stream_id)
         phase = Phase.NOT_PROCESSED if event.code == Code.REFUSED_STREAM else Phase.UNKNOWN
         if exchange is not None and not exchange.status:
-            self._note_refusal(exchange, now)
+            self._blame(self._wear.refused(exchange.sent_at, now))
         self._end(event.stream_id, phase, f"RST_STREAM {error_name(event.code)}", now, outcomes)
-
-    def _note_refusal(self, exchange: Exchange, now: float) -> None:
-        """Count rounds, not requests: a peer whose limit fell refuses a thousand at once, in good faith."""
-        if exchange.sent_at <= self._refused_at:
-            return
-        self._refusals, self._refused_at = self._refusals + 1, now
-        if self._refusals >= WEAR:
-            self._blame(f"requests refused or reset {self._refusals} times in a row")
 
     def _on_credit(self, event: Credit, now: float, outcomes: list[Outcome]) -> None:
         exchange = self._exchange_of(event.stream_id)
@@ -452,9 +399,7 @@ class Wire:
         self._link.reset(stream_id, Code.CANCEL)
         why = f"no answer within {self.options.response_timeout_s:g} s"
         self._end(stream_id, Phase.UNKNOWN, why, now, outcomes)
-        self._timeouts += 1
-        if self._timeouts >= WEAR:
-            self._blame(f"{self._timeouts} requests in a row without an answer")
+        self._blame(self._wear.timed_out())
 
     def _end_all(self, phase: Phase, why: str, now: float, outcomes: list[Outcome]) -> None:
         for stream_id in list(self._exchanges):
@@ -470,10 +415,7 @@ class Wire:
             return
         outcomes.append(exchange.answer(now, self.options.epoch))
         self.is_proven = True
-        self._timeouts = self._refusals = 0
-        self._faults = self._faults + 1 if exchange.status == 500 else 0
-        if self._faults >= WEAR:
-            self._blame(f"{self._faults} answers in a row with status 500")
+        self._blame(self._wear.answered(exchange.status))
 
 
 _HANDLERS: dict[type, Callable[[Wire, Any, float, list[Outcome]], None]] = {
