@@ -14,7 +14,7 @@ all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -345,13 +345,13 @@ class Intake(Checker):
         """Write the reception records; the messages are safe, so a log that fails refuses nothing."""
         for waiter in waiters:
             self._meters.receptions[waiter.protocol] += len(waiter.messages)
-            for start in range(0, len(waiter.messages), MAX_LIST):
-                if start:
-                    await asyncio.sleep(0)
-                try:
-                    self._records.receptions(self._clock.now(), waiter.messages[start : start + MAX_LIST])
-                except LogError as error:
-                    log.error("log_write_failed", error=str(error))
+        for place, run in enumerate(_runs(waiters)):
+            if place:
+                await asyncio.sleep(0)
+            try:
+                self._records.receptions(self._clock.now(), run)
+            except LogError as error:
+                log.error("log_write_failed", error=str(error))
 
 
 def _lay_out_run(
@@ -371,6 +371,20 @@ def _lay_out_run(
 def _answer(waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None:
     for waiter in waiters:
         waiter.answer(error)
+
+
+def _runs(waiters: Sequence[_Waiter]) -> Iterator[list[Message]]:
+    """Yield all messages in order, at most MAX_LIST at a time: many small requests are one call of loggers."""
+    run: list[Message] = []
+    for waiter in waiters:
+        for start in range(0, len(waiter.messages), MAX_LIST):
+            more = waiter.messages[start : start + MAX_LIST]
+            if run and len(run) + len(more) > MAX_LIST:
+                yield run
+                run = []
+            run += more
+    if run:
+        yield run
 
 
 def _gather(pending: dict[_Heap, list[Message]], now: float) -> list[MessageList]:

@@ -325,6 +325,22 @@ def test_reception_records_are_written_list_by_list_in_order() -> None:
     play(scene)
 
 
+def test_what_many_sent_together_is_recorded_together_in_order_and_in_bounded_turns() -> None:
+    async def scene(door: Door) -> None:
+        door.store.gate.clear()
+        asking = [asyncio.create_task(door.accept(draft(1)))]
+        await turns()
+        asking += [asyncio.create_task(door.accept(draft(count))) for count in (*[1] * 300, 400, 400, 1001)]
+        await turns()
+        door.store.gate.set()
+        results = [taken(result) for result in await asyncio.gather(*asking)]
+        await door.intake.close()
+        assert door.batches == [1, 700, 400, 1000, 1]
+        assert door.receptions_written == [message.sequence for result in results for message in result]
+
+    play(scene)
+
+
 def test_a_message_knows_who_sent_it_and_when() -> None:
     async def scene(door: Door) -> None:
         (message,) = taken(
