@@ -374,7 +374,7 @@ def _answer(waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None
 
 
 def _runs(waiters: Sequence[_Waiter]) -> Iterator[list[Message]]:
-    """Yield all messages in order, at most MAX_LIST at a time: many small requests are one call of loggers."""
+    """Yield all messages in order, at most MAX_LIST at a time: small requests are recorded together."""
     run: list[Message] = []
     for waiter in waiters:
         for start in range(0, len(waiter.messages), MAX_LIST):

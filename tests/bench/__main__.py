@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from tests.bench import crash, wire
+from tests.bench import crash, e2e, e2e_report, wire
 from tests.bench.flow import Row, flow
 from tests.bench.micro import micro
 from tests.bench.report import Report, machine
@@ -84,6 +84,52 @@ def wire_command(
     if plot is not None:
         report.plot(plot)
     print(report.as_json() if as_json else "\n".join(report.lines()))
+
+
+@main.command("e2e", epilog="Example: scripts/bench e2e --smtp --plot docs/e2e.png")
+@click.option(
+    "--count",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(2000),
+    help="Messages of the backlog.",
+)
+@click.option("--smtp", is_flag=True, help="Over SMTP as well, beside a bare aiosmtpd.")
+@click.option("--receivers", default=0, show_default=True, help="Processes for the doors.")
+@click.option("--seconds", default=10.0, show_default=True, help="Length of each open loop.")
+@click.option("--only", multiple=True, type=click.Choice(e2e.PARTS), help="This part; may be repeated.")
+@click.option("--profile", is_flag=True, help="Shares of the rooms, by py-spy; figures are worse with it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw costs and latencies to this PNG.")
+def e2e_command(
+    count: int,
+    smtp: bool,
+    receivers: int,
+    seconds: float,
+    only: tuple[str, ...],
+    profile: bool,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """The whole way: a load, the daemon, nginx as APNs; rates, latencies, CPU, memory."""
+    before = machine()
+    with TemporaryDirectory(prefix="momentum-push-bench-") as folder:
+        plan = e2e.Plan(
+            Path(folder),
+            count,
+            batches=max(1000, count // 4),
+            singles=max(1000, count // 20),
+            open_s=seconds,
+            receivers=receivers,
+            with_smtp=smtp,
+            with_profile=profile,
+            parts=only or (() if profile else e2e.PARTS),
+        )
+        with e2e.bench(plan) as running:
+            found = running.run()
+    if plot is not None:
+        e2e_report.plot(found, plot)
+    print(e2e_report.as_json(found, before) if as_json else "\n".join(e2e_report.lines(found, before)))
 
 
 def _say(what: str) -> None:
