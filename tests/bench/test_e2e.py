@@ -86,7 +86,7 @@ def test_a_log_line_is_a_time_and_a_number() -> None:
 def test_a_sample_belongs_to_the_innermost_room_of_the_main_thread() -> None:
     main = "main (momentum_push/cli/x.py:5);Runner.run (asyncio/runners.py:9)"
     stacks = (
-        f"{main};pump (momentum_push/delivery/pool.py:1);render (momentum_push/loggers/hub.py:2);x (re.py:1) 3\n"
+        f"{main};f (momentum_push/delivery/pool.py:1);render (momentum_push/loggers/hub.py:2);x (re.py:1) 3\n"
         f"{main};fill (momentum_push/delivery/pool.py:1) 2\n"
         f"{main};run_asgi (uvicorn/protocols/http.py:1) 1\n"
         f"{main} 2\n"
