@@ -56,6 +56,7 @@ PURE = (
     "delivery.fleet",
     "delivery.plan",
     "delivery.records",
+    "delivery.screening",
     "delivery.sizing",
     "delivery.trust",
     "delivery.apns.liveness",

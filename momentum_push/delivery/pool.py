@@ -27,6 +27,7 @@ from momentum_push.delivery.marking import Marking, Source
 from momentum_push.delivery.plan import share
 from momentum_push.delivery.records import BLACKHOLED, Peer, expire, forsake
 from momentum_push.delivery.resolver import Resolver
+from momentum_push.delivery.screening import Screening
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import Limit, PoolSettings
 from momentum_push.delivery.standing import Standing
@@ -70,6 +71,7 @@ class Pool:
         )  # fmt: skip
         self._topics: dict[tuple[str, str], str] = {}
         queue.collapse_waiting(settings.collapse_waiting)
+        self._screening = Screening(queue, self._judge, self._settle)
         self._is_stopping = False
         self._foreign: set[Connection] = set()
 
@@ -149,8 +151,7 @@ class Pool:
 
     def forget(self, messages: Iterable[Message]) -> None:
         """Hear that messages ended without an outcome."""
-        for message in messages:
-            self._judge.forget(message)
+        self._screening.forget(messages)
 
     def retire(self, why: str) -> None:
         """Send nothing more; connections close when their answers are in."""
@@ -203,10 +204,10 @@ class Pool:
         Full connections are the usual state of a busy queue, so one look at the head must do there.
         """
         head = self._source.head()
-        if head is None or self._final_for(head, now) is None:
+        if head is None or self._screening.final_for(head, now) is None:
             return False
         messages = self._source.take(most, now)
-        fit = self._drop_expired(messages, now)
+        fit = self._screening.sift(messages, now)
         if fit:
             self._source.put_back(fit)
         return len(fit) < len(messages)
@@ -254,7 +255,7 @@ class Pool:
         self.queue.promote(now)
         for index, count in share(min(allowance, self._waiting), self._capacities()):
             messages = self._source.take(count, now)
-            fit = self._drop_expired(messages, now)
+            fit = self._screening.sift(messages, now)
             gone += len(messages) - len(fit)
             if not fit:
                 break
@@ -272,34 +273,10 @@ class Pool:
         is_alone = self._growth.is_at_limit(self.settings.max_connections)
         return self._fleet.capacities(self._services.clock.monotonic(), is_alone)
 
-    def _drop_expired(self, messages: list[Message], now: float) -> list[Message]:
-        """Return what may be attempted; what may not is recorded and done with."""
-        verdict = Verdict()
-        fit: list[Message] = []
-        for message in messages:
-            text = self._final_for(message, now)
-            if text is None:
-                fit.append(message)
-            else:
-                self._judge.forget(message)
-                verdict.done.append(message)
-                verdict.dispositions.append(expire(message, text, now))
-        if verdict.done:
-            self._settle(verdict)
-        return fit
-
     def _give_up(self, messages: list[Message], now: float) -> None:
         """Record messages that may have been sent before the daemon started, and be done with them."""
         self._services.meters.unknown_outcomes[self._labels] += len(messages)
         self._settle(Verdict([forsake(message, now) for message in messages], done=messages))
-
-    def _final_for(self, message: Message, now: float) -> str | None:
-        """Return why a message may not be attempted any more, None when it may."""
-        part = message.part
-        text = self.settings.retry.forbids(part.starts_at, part.expiration, now)
-        if text is None and part.collapse_id and self.queue.collapse is not None:
-            return self.queue.collapse.final(message)
-        return text
 
     def _settle(self, verdict: Verdict) -> None:
         for disposition in verdict.dispositions:
@@ -356,6 +333,7 @@ class Pool:
         now = self._services.clock.now()
         peer = Peer(connection.remote, connection.conn_id)
         verdict = self._judge.judge(outcomes, peer, now, self.is_suspended, connection in self._foreign)
+        self._screening.learn(outcomes, verdict)
         slow = self._measure(connection, outcomes, verdict)
         if verdict.again:
             self._marking.unsend(verdict.again)
