@@ -54,6 +54,7 @@ PURE = (
     "injection.frames",
     "delivery.breaker",
     "delivery.fleet",
+    "delivery.pace",
     "delivery.plan",
     "delivery.records",
     "delivery.screening",

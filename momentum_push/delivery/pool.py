@@ -147,6 +147,7 @@ class Pool:
         self._connector.cancel()  # or a route or proxy that hangs would hold up, and fail, its successor
         self._judge.start_over()
         self._connector.forget()
+        self._standing.start_over()
         self.queue.release()
 
     def forget(self, messages: Iterable[Message]) -> None:
@@ -227,14 +228,15 @@ class Pool:
         """Return how many messages may go out in this turn."""
         if self.is_suspended:
             return 1 if self.in_flight == 0 else 0
+        most = TURN if (limit := self._standing.stream_limit) is None else limit - self.in_flight
         throttle = self._bucket(self.settings.throttle)
         if throttle is None:
-            return TURN
+            return most
         monotonic = self._services.clock.monotonic()
         permits = throttle.available(monotonic)
         if not permits:
             self._come_back(now, throttle.ready_at(monotonic) - monotonic)
-        return min(TURN, permits)
+        return min(most, permits)
 
     def _come_back(self, now: float, seconds: float) -> None:
         """Look again after `seconds`, or after what a wall clock can tell from now."""
@@ -380,6 +382,7 @@ class Pool:
             meters.dead_token_alarms[self._labels] += 1
         if not seconds:
             return ""
+        self._standing.set_pace(outcomes, verdict, sum(seconds), self.in_flight, monotonic)
         if verdict.believed:
             self._connector.proved()
             fleet.serves(connection)

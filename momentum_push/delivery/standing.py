@@ -11,22 +11,25 @@ counts an attempt, and each writes one record when it begins:
     answers, goodbyes, TLS alerts ──► Trust ──► hold of the queue, record, word to the operator
     connects that fail ───────────────────────►
 
+What holds nobody, and only makes a queue slower, is `pace`: answers of 503, and rising latency.
+
 Which connection may speak is the pool's to say: it asks nothing here of those that other settings made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from momentum_push.delivery.apns.connection import Connection
 from momentum_push.delivery.apns.failures import ConnectFailed
+from momentum_push.delivery.pace import Change, Pace
 from momentum_push.delivery.records import Peer, accuse, outage
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.trust import SUSPECT, Trust, fix_for
 from momentum_push.delivery.verdict import Verdict
-from momentum_push.message import Disposition, Message
+from momentum_push.message import Disposition, Message, Outcome
 from momentum_push.message.reasons import Action
 from momentum_push.queues import Queue
 
@@ -63,6 +66,7 @@ class Standing:
         self._labels = (queue.key.domain, queue.key.binding)
         self._head, self._note, self._on_hold = head, note, on_hold
         self._trust = Trust()
+        self._pace = Pace()
 
     def __repr__(self) -> str:
         domain, binding = self._labels
@@ -72,6 +76,34 @@ class Standing:
     def is_suspended(self) -> bool:
         """Whether the credential is in doubt."""
         return self._trust.is_suspended
+
+    # --- pace
+
+    @property
+    def stream_limit(self) -> int | None:
+        """How many streams of the queue may be in flight where Apple is busy; None: no limit."""
+        return self._pace.limit
+
+    def set_pace(
+        self, outcomes: Sequence[Outcome], verdict: Verdict, seconds: float, in_flight: int, now: float
+    ) -> None:
+        """Have less in flight where Apple is busy, and more again; `seconds` is what all answers took."""
+        busy = 0
+        if verdict.retries:
+            busy = sum(item.status == 503 and item.reason != "Shutdown" for item in outcomes)
+        change = self._pace.learn(len(outcomes), busy, seconds, in_flight + len(outcomes), now)
+        if change is None:
+            return
+        domain, binding = self._labels
+        if change is Change.FREE:
+            log.info("pace_regained", domain=domain, binding=binding)
+        else:
+            limit, why = self._pace.limit, change.value
+            log.warning("slowed_down", domain=domain, binding=binding, why=why, streams_in_flight=limit)
+
+    def start_over(self) -> None:
+        """Let go of what was learned of another peer."""
+        self._pace = Pace()
 
     # --- outage
 
