@@ -57,7 +57,6 @@ PURE = (
     "delivery.pace",
     "delivery.plan",
     "delivery.records",
-    "delivery.screening",
     "delivery.sizing",
     "delivery.trust",
     "delivery.apns.liveness",

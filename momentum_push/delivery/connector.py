@@ -67,7 +67,7 @@ class Connector:
         self.failures = 0
         """Rounds of connects in a row that failed."""
         self._owner, self._labels, self._settings, self._services = owner, labels, settings, services
-        self._resolver = resolver or Resolver(services.look_up)
+        self._resolver = resolver or Resolver(services.look_up, services.clock.monotonic)
         self._connects = self._new_throttle()
         self._tasks: set[asyncio.Task[None]] = set()
         self._aims: list[Target] = []  # of connects under way
@@ -101,7 +101,7 @@ class Connector:
 
     def lost(self, loss: ConnectFailed, connection: Connection, had_served: bool) -> None:
         """Hear that a connection was lost without a goodbye; the next one goes elsewhere, where it can."""
-        self._resolver.failed(connection.target)
+        self._resolver.failed(connection.target, self._settings.avoid_s)
         if had_served and not loss.is_credential:
             return
         self._lose(loss, connection)
@@ -111,7 +111,7 @@ class Connector:
 
         The next one is made at once (interfaces.md 2, "Retry"), those after it with pauses.
         """
-        self._resolver.failed(connection.target)
+        self._resolver.failed(connection.target, self._settings.avoid_s)
         if self._was_turned_away:
             text = f"{connection.target}: the peer takes no requests ({why}); see whether routes are right"
             self._lose(ConnectFailed(text, stage=STAGE_READING), None)
@@ -177,7 +177,7 @@ class Connector:
             await connection.open()
         except ConnectError as error:
             if target is not None:
-                self._resolver.failed(target)
+                self._resolver.failed(target, settings.avoid_s)
             self._failed(error, connection, generation, settings)
             return
         finally:

@@ -2,11 +2,12 @@
 
 The name is looked up anew for every connect, so that connections land on different servers and a
 server that said goodbye is not asked again for ever (apns.md 6.6; jchambers/pushy#571). Among the
-addresses those that the pool uses least are taken, by chance among equals; one that just failed is
-avoided while there are others. Several routes are one pool spread over them; of different `pref`, the lower
-ones come first and the higher ones step in when all of them fail (momentum.md 7.3). All names are
-asked for at once, so that a name server that is silent about one does not keep us from the others.
-Behind a proxy it is the proxy's name that is looked up: Apple's is given to the proxy as it is.
+addresses those that the pool uses least are taken, by chance among equals; one that failed is avoided for
+`host_failure_retry` while there are others (momentum.md 6.3), or until an address that had failed itself
+works again: then it was no fault of theirs. Several routes are one pool spread over them; of different
+`pref`, the lower ones come first and the higher ones step in when all of them fail (momentum.md 7.3). All
+names are asked for at once, so that a name server that is silent about one does not keep us from the
+others. Behind a proxy it is the proxy's name that is looked up: Apple's is given to the proxy as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from math import inf
 
 from momentum_push.delivery.apns.connection import Target
 from momentum_push.delivery.routes import Route
@@ -32,9 +34,11 @@ LOOK_UP_S = 5.0
 class Resolver:
     """Chooses targets for one pool; remembers only which of them failed last."""
 
-    def __init__(self, ask: LookUp | None = None) -> None:
+    def __init__(self, ask: LookUp | None = None, clock: Callable[[], float] = lambda: 0.0) -> None:
+        """Begin with nothing known; `clock` tells monotonic seconds."""
         self._look_up = ask or look_up
-        self._failed: set[tuple[str, int, str]] = set()
+        self._clock = clock
+        self._failed: dict[tuple[str, int, str], float] = {}  # until when
 
     async def choose(
         self, routes: Sequence[Route], used: Callable[[], Iterable[str]], chance: float
@@ -52,7 +56,7 @@ class Resolver:
         found: list[tuple[tuple[bool, int, int], Target]] = []
         errors: list[str] = []
         answers = await self._look_up_all(routes)
-        load = Counter(used())
+        load, now = Counter(used()), self._clock()
         for route, addresses in zip(routes, answers, strict=True):
             if isinstance(addresses, str):
                 whose, option = ("proxy ", "proxy") if route.proxy else ("", "routes")
@@ -61,7 +65,7 @@ class Resolver:
                 continue
             for address in addresses:
                 target = Target(route.host, route.port, address, route.verify_name, route.proxy)
-                has_failed = _key(target) in self._failed
+                has_failed = self._failed.get(_key(target), 0.0) > now
                 found.append(((has_failed, route.pref, load[address]), target))
         if not found:
             raise ConnectError("; ".join(errors))
@@ -69,13 +73,16 @@ class Resolver:
         equals = [target for rank, target in found if rank == best]
         return equals[int(chance * len(equals)) % len(equals)]
 
-    def failed(self, target: Target) -> None:
-        """Avoid `target` while there are others."""
-        self._failed.add(_key(target))
+    def failed(self, target: Target, seconds: float = inf) -> None:
+        """Avoid `target` for so long, while there are others."""
+        now = self._clock()
+        self._failed = {key: until for key, until in self._failed.items() if until > now}
+        self._failed[_key(target)] = now + seconds
 
     def worked(self, target: Target) -> None:
-        """Trust again: one success makes old failures old news."""
-        self._failed.clear()
+        """Trust all again where what had failed works: the others failed of the same cause."""
+        if _key(target) in self._failed:
+            self._failed.clear()
 
     async def _look_up_all(self, routes: Sequence[Route]) -> list[list[str] | str]:
         """Return the addresses of each route, or why there are none."""

@@ -85,6 +85,8 @@ class PoolSettings:
     dead_token_limit: int = 20
     """Points (percent) above the usual share of dead tokens at which they are doubted; 0: never."""
     is_suspended: bool = False
+    avoid_s: float = 120.0
+    """How long an address is avoided that failed, while there are others (`host_failure_retry`)."""
     collapse_waiting: bool = False
     weight: int = 1
     """`delivery_weight`: this queue's part of what a turn of the loop sends, beside others'."""
@@ -160,6 +162,7 @@ class SettingsReader:
             drops_unknown=scope["apn_unknown_outcome"] == "drop",
             dead_token_limit=scope["apn_dead_token_limit"],
             is_suspended=scope["suspend_delivery"],
+            avoid_s=float(scope["host_failure_retry"]),
             collapse_waiting=scope["collapse_waiting"],
             weight=scope["delivery_weight"],
         )

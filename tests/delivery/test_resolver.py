@@ -122,12 +122,27 @@ def test_what_failed_behind_a_proxy_leaves_the_other_routes_through_it() -> None
     assert {choose(resolver, routes, chance=chance).host for chance in (0.0, 0.9)} == {"b.test"}
 
 
-def test_one_success_makes_old_failures_old_news() -> None:
-    resolver = Resolver()
+def test_what_failed_is_avoided_for_its_time_though_others_work() -> None:
+    """momentum.md 6.3, host_failure_retry."""
+    now = [50.0]
+    resolver = Resolver(clock=lambda: now[0])
     first = choose(resolver)
-    resolver.failed(first)
+    resolver.failed(first, 120)
     resolver.worked(choose(resolver))
+    now[0] += 119
+    assert choose(resolver) != first
+    now[0] += 1
     assert choose(resolver) == first
+
+
+def test_when_what_had_failed_works_again_the_others_are_trusted_too() -> None:
+    """All failed in an outage; the first one that is back must not get all connections."""
+    resolver = Resolver(clock=lambda: 50.0)
+    for _ in NAMES[APPLE.host]:
+        resolver.failed(choose(resolver), 120)
+    back = choose(resolver)
+    resolver.worked(back)
+    assert choose(resolver, used=[back.address]) != back
 
 
 def test_a_lower_pref_comes_first_and_a_higher_one_when_all_of_them_fail() -> None:

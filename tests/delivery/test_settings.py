@@ -60,6 +60,8 @@ def read(key: Key, options: str = "", more: str = "") -> PoolSettings:
         ("", {"default_topic": "com.example.news", "is_suspended": False, "throttle": None}),
         ("max_outbound_connections = 7", {"max_connections": 7}),
         ("", {"dead_token_limit": 20}),
+        ("", {"avoid_s": 120.0}),
+        ("host_failure_retry = 7", {"avoid_s": 7.0}),
         ("", {"collapse_waiting": False, "weight": 1}),
         ("collapse_waiting = true\ndelivery_weight = 5", {"collapse_waiting": True, "weight": 5}),
         ("apn_dead_token_limit = 0", {"dead_token_limit": 0}),

@@ -90,10 +90,15 @@ _RETRY = (
         Kind.INTEGER,
         50,
         _ROUTES,
-        help="failed connects that delay the queue; 0 = off",
+        help="not served: an outage holds the queue from the first round of failed connects",
     ),
     Option(
-        "host_failure_retry", Kind.INTEGER, 120, _ROUTES, "seconds", "a failing host is avoided for so long"
+        "host_failure_retry",
+        Kind.INTEGER,
+        120,
+        _ROUTES,
+        "seconds",
+        "a failed address is avoided so long",
     ),
     Option(
         "connect_timeout_to_delay",
@@ -101,7 +106,7 @@ _RETRY = (
         900,
         _ALL,
         "seconds",
-        "connecting in vain that delays the queue",
+        "not served: an outage holds the queue from the first round of failed connects",
     ),
     Option(
         "max_resident_active_queue",
