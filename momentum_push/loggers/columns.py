@@ -205,10 +205,15 @@ def own_or(key: str, otherwise: Callable[[Message], str]) -> Column:
 def seconds_in_queue(decimals: int) -> Column:
     """Return a column of the seconds from reception to the disposition; never below 0, clocks may jump."""
 
-    def spent(item: Disposition) -> float:
-        return max(0.0, item.at - item.message.part.starts_at)
+    def column(batch: Batch) -> Texts:
+        moments = {item.at for item in batch.items}
+        if len(moments) == 1:  # answers of one read: asked once for each part
+            (at,) = moments
+            return from_part(lambda part: f"{max(0.0, at - part.starts_at):.{decimals}f}")(batch)
+        spent = [max(0.0, item.at - item.message.part.starts_at) for item in batch.items]
+        return each(spent, lambda seconds: f"{seconds:.{decimals}f}")
 
-    return lambda batch: each([spent(item) for item in batch.items], lambda s: f"{s:.{decimals}f}")
+    return column
 
 
 def strftime(pattern: str) -> Callable[[float], str]:
