@@ -375,15 +375,17 @@ class Bench:
         self._spied("batches, out", let_out)
 
     def _spied(self, name: str, work: Callable[[], int]) -> int:
-        """Do work on so many messages; note each room's share of the CPU per message."""
-        cpu = self.process.cpu()
-        with watched(self.process.pid, self.plan.folder) as stacks:
+        """Do work on so many messages; note the CPU per message of each room."""
+        own = self.process
+        cpu, main = own.cpu(), own.main_cpu()
+        with watched(own.pid, self.plan.folder) as stacks:
             count = work()
-            cost_us = (self.process.cpu() - cpu) / count * 1e6
-        shares = rooms(stacks.read_text())
-        self.found.parts[f"profile of {name}"] = {
-            "all threads, µs": cost_us,
-            **{f"main thread: {room}": share for room, share in shares.items()},
+            cpu, main = own.cpu() - cpu, own.main_cpu() - main
+        each = 1e6 / count
+        self.found.parts[f"profile of {name}, µs"] = {
+            **{room: share * main * each for room, share in rooms(stacks.read_text()).items()},
+            "the other threads: spool writer": (cpu - main) * each,
+            "all": cpu * each,
         }
         return count
 

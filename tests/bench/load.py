@@ -104,7 +104,7 @@ class Line(asyncio.Protocol):
         self.first_at = 0.0
         self.fault = ""
         self._transport: Any = None
-        self._seen = b""
+        self._seen = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -120,15 +120,16 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.first_at = self.first_at or time.perf_counter()
-        self._seen = seen = self._seen + data if self._seen else data
+        seen = self._seen
+        seen += data
         if _is_whole(seen):
             if seen[9:12] != b"200":
                 self.fault = seen[:300].decode()
-            self._seen = b""
+            self._seen = bytearray()
             self.on_answer(self)
 
 
-def _is_whole(answer: bytes) -> bool:
+def _is_whole(answer: bytearray) -> bool:
     """Whether an answer of ours has come to its end."""
     end = answer.find(b"\r\n\r\n")
     if end < 0:

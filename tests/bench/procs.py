@@ -34,6 +34,10 @@ class Process:
         paths = (path for pid in self.pids() for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
         return sum(int(path.read_text().split()[0]) for path in paths) / 1e9
 
+    def main_cpu(self) -> float:
+        """Return the seconds of CPU that its main thread alone has used so far."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split()[0]) / 1e9
+
     def memory(self) -> float:
         """Return the resident memory, in MB."""
         return self._megabytes("VmRSS")
