@@ -20,7 +20,6 @@ import http.client
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,58 +27,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from momentum_push.simulator import make_provider_key, make_server_certificate
+from tests.bench.e2e_world import (
+    DEADLINE_S,
+    SMALL_DOMAIN,
+    TOPIC,
+    Peer,
+    Tail,
+    bare,
+    lines_after,
+    nginx,
+    python,
+)
 from tests.bench.load import BATCH, Load, Order, numbers
 from tests.bench.procs import Process, fsync_times, quantile
 from tests.bench.rooms import rooms, watched
 from tests.bench.sender import Order as ClientOrder
 from tests.helpers.daemon import DOMAIN, DaemonProcess, conf_for, until
-from tests.helpers.servers import TEAM, free_port, is_listening, needs
 
-__all__ = ["PARTS", "Bench", "Found", "Plan", "Tail", "bench"]
+__all__ = ["PARTS", "Bench", "Found", "Plan", "bench"]
 
 PARTS = ("batches", "aioapns", "singles", "idle", "million", "backlog", "drain")
 SMALL = "com.example.ferry.apns"
-TOPIC = "com.example.ferry"
-DEADLINE_S = 900.0
 STOP_S = 30.0
 RATE = 1000.0
-
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log {folder}/nginx-error.log;
-events {{ worker_connections 512; }}
-http {{
-  log_format due '$msec $uri';
-  map $http_apns_topic $is_timed {{ default 0; "{topic}" 1; }}
-  access_log {folder}/timed.log due buffer=64k flush=1s if=$is_timed;
-  client_body_temp_path {folder}/nginx-body;
-  proxy_temp_path {folder}/nginx-proxy;
-  fastcgi_temp_path {folder}/nginx-fastcgi;
-  uwsgi_temp_path {folder}/nginx-uwsgi;
-  scgi_temp_path {folder}/nginx-scgi;
-  server {{
-    listen 127.0.0.1:{port} ssl http2;
-    keepalive_requests 100000000;
-    http2_max_concurrent_streams 1000;
-    ssl_certificate {folder}/apns/server.pem;
-    ssl_certificate_key {folder}/apns/server.key;
-    location /3/device/ {{ add_header apns-id $http_apns_id always; return 200; }}
-  }}
-}}
-"""
-"""Only the small domain's requests are logged, with the time: a log line for each would be nginx's cost."""
-
-SMALL_DOMAIN = """
-domain "{domain}" {{
-  delivery_method = "apn"
-  routes          = ( "apn://localhost?port={port}" )
-  apn_topic       = "{topic}"
-  {credential}
-}}
-"""
 
 
 @dataclass
@@ -107,35 +77,12 @@ class Found:
     """Name -> points: CPU in µs over the depth of the queue, latency in ms over the share of requests."""
 
 
-class Tail:
-    """Counts D records as they are written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._at, self.count = path, 0, 0
-
-    def look(self) -> int:
-        """Return the number of D records so far."""
-        if not self._path.exists():
-            return 0
-        with self._path.open("rb") as file:
-            file.seek(self._at)
-            while data := file.read(1 << 22):
-                whole = data.rfind(b"\n") + 1
-                self.count += data.count(b"@D@", 0, whole)
-                self._at += whole
-                file.seek(self._at)
-                if not whole:
-                    break
-        return self.count
-
-
 class Bench:
     """Daemon and nginx, and what is asked of them."""
 
-    def __init__(self, plan: Plan, port: int, credential: str, nginx: Process) -> None:
+    def __init__(self, plan: Plan, peer: Peer) -> None:
         self.plan, self.found = plan, Found()
-        self._nginx = nginx
-        self._port, self._credential = port, credential
+        self._nginx, self._port, self._credential = peer.process, peer.port, peer.credential
         self.daemon = self._start("")
         self.tail = Tail(plan.folder / "apnlog.ec")
 
@@ -189,7 +136,7 @@ class Bench:
         port = more.pop("port", None) or self._door(kind)
         out = self.plan.folder / "load.json"
         order = Order(kind, port, domain, count, deadline_s=DEADLINE_S, out=str(out), **more)
-        _python("tests.bench.load", asdict(order))
+        python("tests.bench.load", asdict(order))
         return Load(**json.loads(out.read_text()))
 
     def _door(self, kind: str) -> int:
@@ -199,19 +146,29 @@ class Bench:
         """Wait until so many D records are in the log."""
         until(lambda: self.tail.look() >= count, f"{count} records", DEADLINE_S)
 
+    @contextmanager
+    def _core(self) -> Iterator[dict[str, float]]:
+        """Note what part of the time the main thread ran, and what part it waited for a core."""
+        shares: dict[str, float] = {}
+        own, at = self.process, time.perf_counter()
+        ran, waited = own.main_cpu(), own.main_waited()
+        yield shares
+        wall = time.perf_counter() - at
+        shares["main_thread_ran"] = (own.main_cpu() - ran) / wall
+        shares["main_thread_waited_for_a_core"] = (own.main_waited() - waited) / wall
+
     # --- parts -------------------------------------------------------------------------------------
 
     def flow(self, name: str, kind: str, count: int, connections: int) -> None:
         """Let `count` messages in and out at once."""
         before, own, peer = self.tail.look(), self.process.cpu(), self._nginx.cpu()
         self.process.forget_peak()
-        began = time.perf_counter()
-        load = self.load(kind, count, connections=connections)
-        accepted_at = time.perf_counter()
-        self.wait_delivered(before + load.messages)
+        with self._core() as shares:
+            load = self.load(kind, count, connections=connections)
+            accepted_at = time.perf_counter()
+            self.wait_delivered(before + load.messages)
         # The load's process starts and makes its bodies first: delivery began when it did.
         seconds = time.perf_counter() - accepted_at + load.seconds
-        assert accepted_at > began
         each = 1e6 / load.messages
         self.found.parts[name] = {
             "messages": load.messages,
@@ -221,6 +178,7 @@ class Bench:
             "nginx_us": (self._nginx.cpu() - peer) * each,
             "load_us": load.cpu * each,
             "daemon_peak_mb": self.process.peak(),
+            **shares,
         }
 
     def aioapns(self, count: int) -> None:
@@ -229,7 +187,7 @@ class Bench:
         best: dict[str, float] = {}
         for streams in (100, 1000):
             order = ClientOrder("aioapns", self._port, str(ca), str(key), count=count, streams=streams)
-            text = _python("tests.bench.sender", asdict(order))
+            text = python("tests.bench.sender", asdict(order))
             sent = json.loads(text)
             assert not sent["faults"], sent["faults"]
             rate = sent["answers"] / sent["seconds"]
@@ -244,16 +202,17 @@ class Bench:
         start = log.stat().st_size if log.exists() else 0
         fsyncs = fsync_times(self.plan.folder)
         cpu = self.process.cpu()
-        load = self.load("open", count, domain=SMALL, connections=64, rate=rate)
+        with self._core() as shares:
+            load = self.load("open", count, domain=SMALL, connections=64, rate=rate)
         cpu = self.process.cpu() - cpu
-        until(lambda: _lines_after(log, start) >= count, "nginx's log of the open loop", 60)
+        until(lambda: lines_after(log, start) >= count, "nginx's log of the open loop", 60)
         with log.open() as file:
             file.seek(start)
             at_apns = [at - load.began - number / rate for at, number in numbers(file)]
         for what, values in (("answer", load.latencies), ("APNs", at_apns)):
-            shares = [0.5, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0]
+            marks = [0.5, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0]
             self.found.curves[f"latency, {name}, to {what}"] = [
-                (share, quantile(values, share) * 1e3) for share in shares
+                (share, quantile(values, share) * 1e3) for share in marks
             ]
         self.found.parts[name] = {
             **{f"fsync_{p}_ms": quantile(fsyncs, share) * 1e3 for p, share in QUANTILES},
@@ -261,6 +220,7 @@ class Bench:
             **{f"apns_{p}_ms": quantile(at_apns, share) * 1e3 for p, share in QUANTILES},
             "load_late_p99_ms": quantile(load.lateness, 0.99) * 1e3,
             "daemon_us": cpu / count * 1e6,
+            **shares,
         }
 
     def million(self) -> None:
@@ -269,7 +229,8 @@ class Bench:
         self.summary("DELETE")
         self.process.forget_peak()
         cpu = self.process.cpu()
-        load = self.load("million", self.plan.count, connections=1)
+        with self._core() as shares:
+            load = self.load("million", self.plan.count, connections=1)
         self.found.parts["million"] = {
             "messages": load.messages,
             "durable_s": load.first_s,
@@ -277,6 +238,7 @@ class Bench:
             "loop_lag_max_ms": self.summary()["LoopLagMax"] * 1e3,
             "daemon_us": (self.process.cpu() - cpu) / load.messages * 1e6,
             "daemon_peak_mb": self.process.peak(),
+            **shares,
         }
         before = self.tail.look()
         self._hold(False)
@@ -424,52 +386,12 @@ class Bench:
 QUANTILES = (("p50", 0.5), ("p99", 0.99), ("p999", 0.999))
 
 
-def _lines_after(path: Path, start: int) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read().count(b"\n")
-
-
-def _python(module: str, order: dict[str, Any]) -> str:
-    command = [sys.executable, "-m", module, json.dumps(order)]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=DEADLINE_S).stdout
-
-
-@contextmanager
-def bare() -> Iterator[int]:
-    """Run the bare handler; gives its port."""
-    command = [sys.executable, "-m", "tests.bench.bare"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
 @contextmanager
 def bench(plan: Plan) -> Iterator[Bench]:
     """Start nginx and the daemon; both end with the block."""
-    folder, port = plan.folder, free_port()
-    ca = make_server_certificate(folder / "apns").ca
-    key_id = make_provider_key(folder / "AuthKey.p8")
-    credential = (
-        f'tls_ca = "{ca}"\n  apn_auth_key = "{folder}/AuthKey.p8"\n'
-        f'  apn_key_id = "{key_id}"\n  apn_team_id = "{TEAM}"'
-    )
-    conf = folder / "nginx.conf"
-    conf.write_text(NGINX.format(folder=folder, port=port, topic=TOPIC))
-    command = [needs("nginx"), "-p", str(folder), "-c", str(conf)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as nginx:
+    with nginx(plan.folder) as peer:
+        running = Bench(plan, peer)
         try:
-            until(lambda: is_listening(port), f"nginx on port {port}")
-            running = Bench(plan, port, credential, Process(nginx.pid))
-            try:
-                yield running
-            finally:
-                running.stop()
+            yield running
         finally:
-            nginx.kill()
+            running.stop()

@@ -38,6 +38,10 @@ class Process:
         """Return the seconds of CPU that its main thread alone has used so far."""
         return int(Path(f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split()[0]) / 1e9
 
+    def main_waited(self) -> float:
+        """Return the seconds that its main thread could have run and had no core: what neighbours took."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+
     def memory(self) -> float:
         """Return the resident memory, in MB."""
         return self._megabytes("VmRSS")

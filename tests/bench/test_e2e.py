@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.bench import e2e_report
-from tests.bench.e2e import Found, Plan, Tail, bench
+from tests.bench.e2e import Found, Plan, bench
+from tests.bench.e2e_world import Tail
 from tests.bench.load import Order, numbers, run, token
 from tests.bench.procs import Process, fsync_times, quantile
 from tests.bench.rooms import rooms
