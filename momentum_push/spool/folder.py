@@ -21,6 +21,7 @@ flock() and not a pid file: the system lets go of it whenever the process ends, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -84,7 +85,8 @@ class SpoolFolder:
     def close(self) -> None:
         """Give the reserve back and let go of the lock."""
         if self._lock >= 0:
-            self.release_reserve()
+            with contextlib.suppress(OSError):  # then the next to open the folder takes it as its own
+                self.release_reserve()
             os.close(self._lock)
             self._lock = -1
 

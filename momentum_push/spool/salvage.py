@@ -4,11 +4,11 @@
           └─ readable ────► spool.db                           lists whose CRC is right
           └─ the rest ────► its table `aside`, and the report spool.db.corrupt-DATE.txt
 
-When: SQLite says at the start that the database is damaged, or the file `damaged` is there, which a
-running daemon leaves when it comes across damage (it goes on with what it has in memory then, and takes
-no more messages). Every step may be the last before a power cut:
+When: SQLite says at the start that the database is damaged. A large one is looked through then only if
+the file `damaged` is there, which a running daemon leaves when it comes across damage (it goes on with what
+it has in memory, and takes no more messages). Every step may be the last before a power cut:
 
-    1. damaged        is written                from here on a start salvages before anything else
+    1. damaged        is written                from here on a start looks through the database first
     2. spool.db.new   is filled and synced      begun anew after a crash
     3. …corrupt-DATE  become second names (links) of database and log
     4. salvaged       is written                from here on a start goes on with 5 and does nothing else
@@ -41,7 +41,7 @@ from momentum_push.spool.rows import Change, Row, Sent
 from momentum_push.spool.sequences import BLOCK
 from momentum_push.spool.wreck import Wreck
 
-__all__ = ["CORRUPT", "Salvaged", "is_due", "note_damage", "salvage"]
+__all__ = ["CORRUPT", "Salvaged", "forget_damage", "is_begun", "is_due", "note_damage", "salvage"]
 
 log = structlog.get_logger()
 
@@ -76,6 +76,18 @@ def is_due(place: SpoolFolder) -> bool:
 def note_damage(place: SpoolFolder, why: str) -> None:
     """Leave word that the database is damaged, so that the next start salvages it."""
     _write(place, _damaged(place), why)
+
+
+def is_begun(place: SpoolFolder) -> bool:
+    """Whether a salvage was cut off after its decision: the old database is not to be opened again."""
+    return _salvaged(place).exists()
+
+
+def forget_damage(place: SpoolFolder) -> None:
+    """There is none after all: some page could not be read, and now it can be."""
+    _damaged(place).unlink(missing_ok=True)
+    sync_folder(place.path)
+    log.warning("spool_damage_not_found", path=str(place.database))
 
 
 def salvage(place: SpoolFolder, why: str, now: float) -> None:

@@ -28,7 +28,7 @@ from momentum_push.message.keys import Key, Receipt
 from momentum_push.meters import Meters
 from momentum_push.spool import salvage
 from momentum_push.spool.budget import ByteBudget
-from momentum_push.spool.database import Database, Meta
+from momentum_push.spool.database import QUICK_LOOK_BYTES, Database, Meta
 from momentum_push.spool.floors import Floors, Room
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.record import DamagedList
@@ -48,9 +48,6 @@ SLOW_S = 1.0
 SLOW_WARNING_INTERVAL_S = 60.0
 STALLED_S = 10.0
 """A commit that takes so long: no more messages are taken until it is done."""
-QUICK_LOOK_BYTES = 64 << 20
-"""A database of up to this size is looked through at each start (a quarter of a second for 64 MB); damage in
-a larger one is found when it is met."""
 
 _T = TypeVar("_T")
 _CLOSED = "spool: closed; what was not written yet will be sent again"
@@ -109,21 +106,28 @@ def _open(
 
 def _open_database(place: SpoolFolder, force_fsync: bool, now: float) -> tuple[Database, Meta]:
     """Open the database; a damaged one is salvaged first (`salvage.py`)."""
-    if salvage.is_due(place):
+    is_due = salvage.is_due(place)
+    if is_due and salvage.is_begun(place):
         salvage.salvage(place, "", now)
+        is_due = False
     try:
-        return _try_to_open(place, force_fsync, now)
+        opened = _try_to_open(place, force_fsync, now, must_look=is_due)
+        if is_due:
+            salvage.forget_damage(place)
+        return opened
     except SpoolDamaged as error:
         salvage.salvage(place, str(error), now)
     return _try_to_open(place, force_fsync, now)
 
 
-def _try_to_open(place: SpoolFolder, force_fsync: bool, now: float) -> tuple[Database, Meta]:
+def _try_to_open(
+    place: SpoolFolder, force_fsync: bool, now: float, *, must_look: bool = False
+) -> tuple[Database, Meta]:
     with ExitStack() as undo:
         database = Database(place.database, force_fsync=force_fsync, log_pages=place.log_pages)
         undo.callback(database.close)
         meta = _prepare(place, database, now)
-        if place.bytes_used() <= QUICK_LOOK_BYTES:
+        if must_look or place.bytes_used() <= QUICK_LOOK_BYTES:
             database.quick_look()
         undo.pop_all()
     return database, meta

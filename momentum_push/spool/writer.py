@@ -23,6 +23,8 @@ The failure rules:
 6. Too little room is left on the disk (`floors.py`): appends are refused, all else goes on.
 7. SQLite finds the database damaged, here or while reading: no more appends until a restart, which saves
    what can be read (`salvage.py`); what is in memory goes on being sent and, where that works, settled.
+   To SQLite a page that cannot be read just now is damage as well, so a small database is looked through
+   now and then, and when nothing is found after all, it was the disk.
 8. At the end, what is kept is tried once more; then the spool tells its callers, and their messages
    will be sent again after the restart: at least once (design.md 4).
 
@@ -38,6 +40,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import NamedTuple
 
@@ -46,7 +49,7 @@ import structlog
 from momentum_push.clock import Clock
 from momentum_push.errors import SpoolDamaged, SpoolError, SpoolFull
 from momentum_push.spool import salvage
-from momentum_push.spool.database import PAGE_BYTES, BadRow, Database
+from momentum_push.spool.database import PAGE_BYTES, QUICK_LOOK_BYTES, BadRow, Database
 from momentum_push.spool.floors import Floors, Room
 from momentum_push.spool.folder import SpoolFolder
 from momentum_push.spool.rows import Change, Operation
@@ -63,6 +66,8 @@ MAX_OPERATIONS = 10_000
 _REST_S = 1.0
 _PAGES_A_REST = 2000
 _KEYS_A_REST = 5000
+_LOOKS_LESS_OFTEN = 10
+"""A damaged database is looked through once for so many attempts at one that is merely full."""
 
 
 class Report(NamedTuple):
@@ -305,7 +310,7 @@ class Writer:
         self._try_at = time.monotonic() + self._probe_interval_s
         if (
             self._retry_kept()
-            and not self._damage
+            and self._is_sound()
             and self._regain_reserve()
             and self._has_room()
             and self._regain_trust()
@@ -313,6 +318,21 @@ class Writer:
         ):
             _say("info", "spool_writable_again")
             self.is_writable = True
+
+    def _is_sound(self) -> bool:
+        """Rule 7."""
+        if self._damage is None:
+            return True
+        self._try_at = time.monotonic() + _LOOKS_LESS_OFTEN * self._probe_interval_s
+        if self._folder.bytes_used() > QUICK_LOOK_BYTES or not self._attempt(self._look_through):
+            return False
+        self._damage = None
+        return self._attempt(partial(salvage.forget_damage, self._folder))
+
+    def _look_through(self) -> None:
+        """By a connection that has nothing in its cache."""
+        with closing(Database(self._folder.database, is_writer=False)) as database:
+            database.quick_look()
 
     def _look_at_room(self) -> None:
         """Rule 6."""

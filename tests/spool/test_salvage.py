@@ -19,6 +19,7 @@ from momentum_push.message import MessageList
 from momentum_push.spool import START, SqliteSpool, at_rest, faults, salvage
 from momentum_push.spool.database import PAGE_BYTES, Database
 from momentum_push.spool.folder import SpoolFolder
+from momentum_push.spool.wreck import Wreck
 from tests.helpers.lists import QUEUE, message_list, queue_key
 from tests.helpers.spools import SqliteBench, everything, facts, opened, sequences_in, until
 
@@ -284,6 +285,48 @@ def test_a_log_that_was_not_moved_yet_is_salvaged_as_well(bench: SqliteBench) ->
     run(scenario())
 
 
+def test_the_log_counts_where_the_first_page_has_to_be_replaced(bench: SqliteBench) -> None:
+    async def scenario() -> None:
+        await fill(bench)
+        spool = await bench.open()
+        assert isinstance(spool, SqliteSpool)
+        await spool.append([message_list(50, first=spool.take_sequences(50))])
+        whole = await held(spool)
+        await bench.crash(spool)
+        overwrite(bench.folder / "spool.db", 1, b"\x5a" * PAGE_BYTES)
+        with closing(Wreck(bench.folder / "spool.db")) as wreck:
+            found = [row for row in wreck.lists() if row.row]
+        assert sum(len(row.row.to_list().messages) for row in found if row.row) == len(whole)
+
+    run(scenario())
+
+
+def test_damage_that_is_not_there_after_all_costs_nothing(bench: SqliteBench) -> None:
+    """What SQLite says of a page that cannot be read is what it says of one that is damaged."""
+
+    async def scenario() -> None:
+        before = await fill(bench)
+        path = bench.folder / "spool.db"
+        page = leaves(path, "lists")[-1]
+        good = path.read_bytes()[(page - 1) * PAGE_BYTES : page * PAGE_BYTES]
+        spool, _ = await after(bench)
+        overwrite(path, page, b"\xff" * PAGE_BYTES)
+        with pytest.raises(SpoolDamaged):
+            await everything(spool)
+        await until(lambda: not spool.is_writable)
+        overwrite(path, page, good)
+        await until(lambda: spool.is_writable)
+        assert await held(spool) == before.facts
+        assert not (bench.folder / "damaged").exists()
+        await spool.close()
+        (bench.folder / "damaged").write_text("so said a daemon before it was killed")
+        spool, reports = await after(bench)
+        assert not reports and not (bench.folder / "damaged").exists()
+        await spool.close()
+
+    run(scenario())
+
+
 def test_the_log_of_the_damaged_database_never_meets_the_new_one(bench: SqliteBench) -> None:
     async def scenario() -> None:
         await fill(bench)
@@ -292,9 +335,14 @@ def test_the_log_of_the_damaged_database_never_meets_the_new_one(bench: SqliteBe
         await spool.append([message_list(50, first=spool.take_sequences(50))])
         whole = await held(spool)
         await bench.crash(spool)
-        (bench.folder / "damaged").write_text("so said the daemon before it was killed")
         log = (bench.folder / "spool.db-wal").read_bytes()
-        spool, (report,) = await after(bench)
+        place = SpoolFolder(bench.folder, 0o640)
+        place.open()
+        with structlog.testing.capture_logs() as events:
+            salvage.salvage(place, "because", 1e9)
+        place.close()
+        (report,) = (event for event in events if event["event"] == "spool_salvaged")
+        spool, _ = await after(bench)
         assert await held(spool) == whole and report["missing"] == 0
         await spool.close()
         assert (bench.folder / f"{report['kept_as']}-wal").read_bytes() == log
@@ -344,7 +392,7 @@ def test_damage_met_while_running_stops_input_and_a_restart_salvages(
                 await spool.append([message_list(3, first=1)])
             assert isinstance(spool.obstacle, SpoolDamaged)
             await until(lambda: (bench.folder / "damaged").exists())
-            await asyncio.sleep(0.1)  # five times the interval at which a disk that was full would be tried
+            await asyncio.sleep(0.5)  # it is looked through twice meanwhile
             assert not spool.is_writable
         assert [event["event"] for event in events].count("spool_damaged") == 1
         await spool.close()

@@ -16,7 +16,7 @@ from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.message import MessageList
 from momentum_push.spool import SqliteSpool
 from momentum_push.spool.database import Database
-from momentum_push.spool.folder import RESERVE_BYTES
+from momentum_push.spool.folder import RESERVE_BYTES, SpoolFolder
 from momentum_push.spool.rows import Change, Operation
 from tests.helpers.lists import NOW, QUEUE, message_list
 from tests.helpers.spools import SqliteBench, opened, sequences_in, until
@@ -272,3 +272,78 @@ def page_count(spool: SqliteSpool) -> int:
     (pages,) = spool._reader._connection.execute("PRAGMA page_count").fetchone()
     assert isinstance(pages, int)
     return pages
+
+
+def test_after_a_failed_write_the_log_begins_anew_before_input_is_taken(bench: SqliteBench) -> None:
+    """What the system could not write it may have thrown away, and it calls the next fsync a success."""
+
+    async def scenario() -> None:
+        spool, (first, *_) = await filled(bench)
+        before = spool._place.log_bytes()
+        with broken_disk():
+            with pytest.raises(SpoolError):
+                await spool.append([message_list(1, first=7000)])
+            settling = asyncio.ensure_future(spool.settle([leave_all(first).home]))
+        await settling
+        await until(lambda: spool.is_writable)
+        assert spool._place.log_bytes() < before, "the log goes on after what may not be on the disk"
+        await spool.close()
+
+    run(scenario())
+
+
+def test_a_log_that_cannot_be_emptied_stops_input_instead_of_growing(
+    bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite empties the log after a commit, and says nothing when that fails."""
+
+    async def scenario() -> None:
+        spool, (first, *_) = await filled(bench)
+        checkpoint = Database.checkpoint
+        fails = True
+
+        def failing(database: Database, *, truncate: bool = False) -> None:
+            if fails:
+                raise SpoolError("spool: disk I/O error")
+            checkpoint(database, truncate=truncate)
+
+        monkeypatch.setattr(Database, "checkpoint", failing)
+        spool._writer._log_limit = spool._place.log_bytes() + 1
+        await spool.append([message_list(1000, first=1000)])
+        await until(lambda: not spool.is_writable)
+        await spool.settle([leave_all(first).home])
+        with pytest.raises(SpoolError, match="disk I/O error"):
+            await spool.append([message_list(1, first=7000)])
+        await asyncio.sleep(0.1)  # five attempts
+        assert not spool.is_writable
+        fails = False
+        await until(lambda: spool.is_writable)
+        assert spool._place.log_bytes() < spool._writer._log_limit
+        assert await sequences_in(spool) == [*range(100, 300), *range(1000, 2000)]
+        await spool.close()
+
+    run(scenario())
+
+
+def test_a_reserve_that_cannot_be_removed_keeps_nobody_from_settling_nor_closing(
+    bench: SqliteBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        spool, (first, *_) = await filled(bench)
+
+        def failing(folder: SpoolFolder) -> None:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(SpoolFolder, "release_reserve", failing)
+        with full_disk(spool):
+            with pytest.raises(SpoolFull):
+                await spool.append([message_list(1000, first=5000)])
+            await spool.settle([leave_all(first).home])
+        await until(lambda: spool.is_writable)
+        await spool.close()
+        monkeypatch.undo()
+        async with opened(bench) as again:
+            assert again.is_writable
+            assert await sequences_in(again) == list(range(100, 300))
+
+    run(scenario())
