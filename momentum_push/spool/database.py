@@ -281,11 +281,11 @@ class Database:
 
     def set_aside(self) -> list[tuple[int, str]]:
         """Return the damaged lists that were set aside, and why."""
-        return self._select("SELECT number, why FROM aside ORDER BY number").fetchall()
+        return self._select("SELECT number, why FROM aside ORDER BY number")
 
     def recount(self) -> list[tuple[Any, ...]]:
         """Return (group, binding, domain, lane, lists and messages as kept, the same as counted now)."""
-        return self._select(queries.RECOUNT).fetchall()
+        return self._select(queries.RECOUNT)
 
     def stray_marks(self) -> list[int]:
         """Return the numbers of lists that have marks and are not there."""
@@ -296,14 +296,17 @@ class Database:
         found = [text for (text,) in self._select("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
-    def _select(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def _select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
-            return self._connection.execute(statement, values)
+            return self._connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise self._translate(error) from error
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> Generator[Row, None, None]:
-        cursor = self._select(statement, values)
+        try:
+            cursor = self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
         try:
             for number, group, binding, domain, *columns in cursor:
                 yield Row(number, QueueKey(group, binding, domain), *columns)
