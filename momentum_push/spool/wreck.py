@@ -3,7 +3,7 @@
     numbers ◄── the table from both ends, and its three indexes, from both ends each
     rows    ◄── each by its number; where SQLite stumbles, that one is lost and the next is tried
     page 1  ◄── when that is bad SQLite reads nothing at all: in a copy it is replaced by the one of a new
-                spool, whose tables begin on the same pages
+                spool, whose oldest tables begin on the same pages
 
 Where no index can be read to its end, the numbers between the two ends of the table are searched by
 halves, at most MAX_PROBES times. The file itself is opened read-only and never changed.
@@ -60,7 +60,8 @@ class Wreck:
         self.has_lost_marks = False
         self._probes = MAX_PROBES
         self._connection = _connect(path)
-        if not self._can_be_read():
+        self._is_patched = not self._can_be_read()
+        if self._is_patched:
             self._connection.close()
             _copy_with_new_head(path, self._copy)
             self._connection = _connect(self._copy)
@@ -90,10 +91,18 @@ class Wreck:
 
     def set_aside(self) -> Iterator[dict[str, Any]]:
         """Yield the rows of damaged lists that were set aside before."""
-        yield from self._table("aside")
+        for row in self._table("aside"):
+            if isinstance(row.get("body"), bytes) and isinstance(row.get("why"), str):
+                yield row
 
     def others(self) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-        """Yield the name and the rows of every table that this module knows nothing of."""
+        """Yield the name and the rows of every table that this module knows nothing of.
+
+        None with a new first page: in a spool that was once brought to a later format the newer tables
+        begin elsewhere, and what would be read for their rows is another table's.
+        """
+        if self._is_patched:
+            return
         for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table'"):
             if name not in _KNOWN and not name.startswith("sqlite_"):
                 yield name, self._table(name)
@@ -110,6 +119,8 @@ class Wreck:
         if values is None:
             return Found(number, why="an index knows it, and it is not there")
         marks = self._marks(number)
+        if marks and self._is_patched and len(marks) != len(values[10]):
+            self.has_lost_marks, marks = True, b""
         _, queue, lane, due, attempts, _, _, _, count, remaining, progress, body = values
         kept = (number, queue, lane, due, attempts, count, f"{remaining:04d}", progress, body, marks or None)
         if not all(isinstance(value, kind) for value, kind in zip(values, _TYPES, strict=True)):

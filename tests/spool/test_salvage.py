@@ -285,6 +285,28 @@ def test_a_log_that_was_not_moved_yet_is_salvaged_as_well(bench: SqliteBench) ->
     run(scenario())
 
 
+def test_keys_of_requests_that_were_taken_are_kept(bench: SqliteBench) -> None:
+    async def scenario() -> None:
+        await fill(bench)
+        path = bench.folder / "spool.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            names = [name for _, name, *_ in connection.execute("PRAGMA table_info(keys)")]
+            values = [
+                f"x'{place:032x}'" if name != "created" else "1767600000.0"
+                for place, name in enumerate(names)
+            ]
+            values[0] = "17"
+            connection.execute(f"INSERT INTO keys VALUES ({', '.join(values)})")
+            before = connection.execute("SELECT * FROM keys").fetchall()
+        overwrite(path, leaves(path, "lists_due")[0], b"\xff" * PAGE_BYTES)
+        spool, _ = await after(bench)
+        await spool.close()
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT * FROM keys").fetchall() == before
+
+    run(scenario())
+
+
 def test_the_log_counts_where_the_first_page_has_to_be_replaced(bench: SqliteBench) -> None:
     """Progress alone: had the database grown, the log would have a first page of its own."""
 
