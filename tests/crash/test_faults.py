@@ -47,9 +47,20 @@ OTHERS = [
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    needs("cc")
+    compiler = needs("cc", "gcc libc6-dev")
     library = tmp_path_factory.mktemp("faults") / "faults.so"
-    command = ["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, HERE / "faults.c", "-ldl"]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-Wall",
+        "-Werror",
+        "-o",
+        library,
+        HERE / "faults.c",
+        "-ldl",
+    ]
     subprocess.run(command, check=True, timeout=60)
     return library
 

@@ -433,7 +433,7 @@ def test_damage_met_while_running_stops_input_and_a_restart_salvages(
     run(scenario())
 
 
-@pytest.mark.parametrize("step", range(1, 40))
+@pytest.mark.parametrize("step", range(1, 31))
 def test_a_salvage_that_is_cut_off_anywhere_is_finished_by_the_next_start(
     bench: SqliteBench, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
