@@ -1,7 +1,7 @@
 """Limits on connections that count for the whole node, as the doors of a receiver see them.
 
-    accept ──► Vestibule, unread ── "enter" ──► core: Sessions ──► yes: the protocol begins, reading goes on
-                                                             └──► no: the protocol refuses, in its own words
+    accept ──► Vestibule ── "enter" ──► core: Sessions ──► yes: the protocol begins
+                                                     └──► no: the protocol refuses, in its own words
 
 Connections that no quota limits pass through at once, and the core never hears of them.
 """
@@ -57,42 +57,64 @@ class RemoteSessions(Sessions):
 
 
 class Vestibule(asyncio.Protocol):
-    """Where a connection waits, unread, until the core says whether there is room for it."""
+    """Where a connection waits until the core says whether there is room for it.
+
+    What it sends meanwhile is kept, one read of it: reading cannot be paused before it began (uvloop).
+    """
 
     def __init__(self, make: Factory, quotas_of: QuotasOf, sessions: RemoteSessions) -> None:
         self._make = make
         self._quotas_of = quotas_of
         self._sessions = sessions
+        self._transport: asyncio.Transport
+        self._early: list[bytes] = []
+        self._is_at_end = False
         self._is_gone = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
         peer = transport.get_extra_info("peername")
         quotas = self._quotas_of(peer[0] if isinstance(peer, tuple) else None)
         if not quotas:
-            self._let_in(transport, quotas, None)
+            self._let_in(quotas, None)
             return
-        transport.pause_reading()
-        self._late = asyncio.get_running_loop().call_later(ASK_S, transport.abort)
-        self._task = asyncio.get_running_loop().create_task(self._wait(transport, quotas))
+        loop = asyncio.get_running_loop()
+        self._late = loop.call_later(ASK_S, transport.abort)
+        self._task = loop.create_task(self._wait(quotas))
 
-    async def _wait(self, transport: asyncio.Transport, quotas: Sequence[Quota]) -> None:
-        is_room = await self._sessions.may_enter(quotas)
-        self._late.cancel()
-        if not self._is_gone and not transport.is_closing():
-            self._let_in(transport, quotas, is_room)
-            if not transport.is_closing():
-                transport.resume_reading()
-        elif is_room:
-            self._sessions.leave(quotas)
+    def data_received(self, data: bytes) -> None:
+        self._early.append(data)
+        self._transport.pause_reading()
 
-    def _let_in(self, transport: asyncio.Transport, quotas: Sequence[Quota], verdict: bool | None) -> None:
-        protocol = self._make()
-        transport.set_protocol(protocol)
-        self._sessions.verdict = verdict
-        protocol.connection_made(transport)
-        if self._sessions.verdict:  # refused for another reason, so nobody will leave
-            self._sessions.leave(quotas)
-        self._sessions.verdict = None
+    def eof_received(self) -> bool:
+        self._is_at_end = True
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._is_gone = True
+
+    async def _wait(self, quotas: Sequence[Quota]) -> None:
+        is_room = await self._sessions.may_enter(quotas)
+        self._late.cancel()
+        if self._is_gone or self._transport.is_closing():
+            if is_room:
+                self._sessions.leave(quotas)
+            return
+        protocol = self._let_in(quotas, is_room)
+        if self._early:
+            protocol.data_received(b"".join(self._early))
+        if self._is_at_end and not protocol.eof_received():
+            self._transport.close()
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _let_in(self, quotas: Sequence[Quota], verdict: bool | None) -> asyncio.Protocol:
+        """Make the protocol, which asks `RemoteSessions.enter` for the verdict, and step aside."""
+        protocol = self._make()
+        self._transport.set_protocol(protocol)
+        self._sessions.verdict = verdict
+        protocol.connection_made(self._transport)
+        if self._sessions.verdict:  # refused for another reason, so nobody will leave
+            self._sessions.leave(quotas)
+        self._sessions.verdict = None
+        return protocol

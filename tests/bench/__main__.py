@@ -42,11 +42,14 @@ def main() -> None:
 @click.option(
     "--count", default=50_000, show_default=True, type=click.IntRange(1000), help="Messages of each kind."
 )
+@click.option(
+    "--receivers", default=0, show_default=True, type=click.IntRange(0), help="Processes for the doors."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def flow_command(count: int, as_json: bool) -> None:
+def flow_command(count: int, receivers: int, as_json: bool) -> None:
     """In over HTTP and SMTP, each acknowledged after fsync, then out to nginx with a record each."""
     with TemporaryDirectory(prefix="momentum-push-bench-") as folder:
-        rows = flow(Path(folder), count)
+        rows = flow(Path(folder), count, receivers)
     if as_json:
         json.dump([row._asdict() for row in rows], sys.stdout)
         return

@@ -38,10 +38,12 @@ class Row(NamedTuple):
     seconds: float
 
 
-def flow(folder: Path, count: int) -> list[Row]:
+def flow(folder: Path, count: int, receivers: int = 0) -> list[Row]:
     """Measure every leg with about `count` messages; single ones are measured with a tenth."""
     with running_nginx(folder) as apns:
-        conf = conf_for(folder, apns.port, apns.credential, options="suspend_delivery = true")
+        doors = f"receivers = {receivers}"
+        suspended = "suspend_delivery = true"
+        conf = conf_for(folder, apns.port, apns.credential, options=suspended, extra_global=doors)
         daemon = DaemonProcess(folder, conf)
         daemon.event("started")
         legs: list[tuple[str, Callable[[DaemonProcess, list[str]], int], int]] = [

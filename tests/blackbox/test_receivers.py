@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
+import re
+import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.clients import mail, post, send_mail, tokens
-from tests.helpers.daemon import DOMAIN, DaemonProcess, conf_for, running_daemon
+from tests.helpers.clients import curl, mail, post, send_mail, tokens
+from tests.helpers.daemon import DOMAIN, DaemonProcess, conf_for, running_daemon, until
 from tests.helpers.servers import Apns, running_apns
 
 POST = "POST /v1/notifications HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+LATE = "com.example.late.apns"
 ALERT = {"aps": {"alert": "x"}}
 
 
@@ -37,10 +41,8 @@ def fan_out(many: list[str]) -> dict[str, object]:
 
 def pids(daemon: DaemonProcess) -> list[int]:
     """Return the processes of the receivers that run."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(daemon.process.pid)], capture_output=True, text=True
-    )
-    return [int(pid) for pid in found.stdout.split()]
+    children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text()
+    return [int(pid) for pid in children.split() if not is_gone(int(pid))]
 
 
 def is_gone(pid: int) -> bool:
@@ -137,3 +139,125 @@ def test_a_key_is_known_to_all_receivers_and_over_a_kill(tmp_path: Path, apns: A
         assert [ask(daemon, number, body) for number, body in enumerate(bodies)] == first
         post(daemon, fan_out(tokens(1, "last")))
         assert len(daemon.wait_records("D", 25)) == 25
+
+
+def test_a_receiver_that_is_killed_costs_what_it_had_not_answered_and_the_others_go_on(
+    tmp_path: Path, apns: Apns
+) -> None:
+    with running_daemon(tmp_path, conf(tmp_path, apns, 2)) as daemon:
+        with Pusher(daemon, "killed") as pusher:
+            until(lambda: len(pusher.acknowledged) >= 100, "some were acknowledged")
+            for deaths in (1, 2, 3):  # the same seat each time: what survives is the other's
+                before = pids(daemon)
+                victim = max(before)
+                os.kill(victim, signal.SIGKILL)
+                assert min(before) in anew(daemon, victim), "a neighbour went with it"
+                assert restarts(daemon) == deaths
+            seen = len(pusher.acknowledged)
+            until(lambda: len(pusher.acknowledged) >= seen + 100, "the doors go on")
+        assert pusher.refused == []
+        daemon.event("receiver_died")
+        daemon.event("receiver_crash_loop")
+        until(lambda: set(pusher.acknowledged) <= set(apns.accepted()), "every acknowledged message")
+
+
+def anew(daemon: DaemonProcess, victim: int) -> list[int]:
+    """Wait until two receivers run, none of them `victim`; return them."""
+    until(lambda: len(pids(daemon)) == 2 and victim not in pids(daemon), "a new receiver")
+    return pids(daemon)
+
+
+def restarts(daemon: DaemonProcess) -> int:
+    found = re.findall(r"receiver_restarts_total\{[^}]*\} ([0-9.]+)", curl(daemon, "/metrics")[1])
+    return int(sum(map(float, found)))
+
+
+def test_signals_of_the_terminal_are_not_for_receivers_and_a_reload_reaches_all_without_a_refusal(
+    tmp_path: Path, apns: Apns
+) -> None:
+    text = conf(tmp_path, apns, 4)
+    with running_daemon(tmp_path, text) as daemon:
+        before = pids(daemon)
+        for pid in before:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(pid, number)
+        with Pusher(daemon, "reloaded") as pusher:
+            until(lambda: len(pusher.acknowledged) >= 50, "some were acknowledged")
+            daemon.conf_path.write_text(text + text[text.index("domain ") :].replace(DOMAIN, LATE))
+            daemon.signal(signal.SIGHUP)
+            daemon.event("reloaded")
+            seen = len(pusher.acknowledged)
+            until(lambda: len(pusher.acknowledged) >= seen + 100, "the doors go on")
+        assert (pusher.refused, pusher.broken) == ([], 0)
+        assert pids(daemon) == before
+        for number in range(8):
+            status, answer = post(daemon, {**fan_out(tokens(1, f"late {number}")), "domain": LATE})
+            assert status == 200, answer
+
+
+def test_a_stop_under_load_answers_what_is_under_way_and_loses_nothing(tmp_path: Path, apns: Apns) -> None:
+    daemon = DaemonProcess(tmp_path, conf(tmp_path, apns, 2))
+    with Pusher(daemon, "stopped") as pusher:
+        until(lambda: len(pusher.acknowledged) >= 100, "some were acknowledged")
+        receivers = pids(daemon)
+        assert daemon.stop() == 0
+        assert all(is_gone(pid) for pid in receivers)
+    assert pusher.broken <= 4, "a request that had begun got no answer"
+    daemon_again = DaemonProcess(tmp_path, conf(tmp_path, apns, 0))
+    until(lambda: set(pusher.acknowledged) <= set(apns.accepted()), "every acknowledged message")
+    daemon_again.stop()
+
+
+def test_a_core_that_is_killed_takes_its_receivers_along_and_the_addresses_are_free(
+    tmp_path: Path, apns: Apns
+) -> None:
+    daemon = DaemonProcess(tmp_path, conf(tmp_path, apns, 2))
+    smtp, http = daemon.smtp_port, daemon.http_port
+    with Pusher(daemon, "core") as pusher:
+        until(lambda: len(pusher.acknowledged) >= 100, "some were acknowledged")
+        receivers = pids(daemon)
+        daemon.kill()
+        until(lambda: all(is_gone(pid) for pid in receivers), "the receivers' end")
+    for port in (smtp, http):
+        socket.create_server(("127.0.0.1", port)).close()
+    with running_daemon(tmp_path, conf(tmp_path, apns, 0)):
+        until(lambda: set(pusher.acknowledged) <= set(apns.accepted()), "every acknowledged message")
+
+
+def greet(port: int, http: bool) -> tuple[socket.socket, bool]:
+    """Connect; return the connection and whether it was let in."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+    if http:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    first = sock.recv(1000)
+    return sock, first.startswith((b"220", b"HTTP/1.1 200"))
+
+
+@pytest.mark.parametrize("http", [False, True], ids=["smtp", "http"])
+def test_a_limit_on_connections_is_exact_over_four_receivers(tmp_path: Path, apns: Apns, http: bool) -> None:
+    limits = {"smtp": "listener_sessions = 5", "http": "listener_sessions = 5"}
+    with running_daemon(tmp_path, conf(tmp_path, apns, 4, **limits)) as daemon:
+        port = daemon.http_port if http else daemon.smtp_port
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: greet(port, http), range(16)))
+        inside = [sock for sock, is_in in answers if is_in]
+        assert len(inside) == 5
+        for sock, is_in in answers:
+            if not is_in:
+                sock.close()
+        for sock in inside[:2]:
+            sock.close()
+        more = until(lambda: _two_more(port, http), "two places are free again")
+        extra, is_in = greet(port, http)
+        assert not is_in
+        for sock in (extra, *more, *inside[2:]):
+            sock.close()
+
+
+def _two_more(port: int, http: bool) -> list[socket.socket]:
+    answers = [greet(port, http) for _ in range(2)]
+    if all(is_in for _, is_in in answers):
+        return [sock for sock, _ in answers]
+    for sock, _ in answers:
+        sock.close()
+    return []
