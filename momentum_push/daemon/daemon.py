@@ -25,6 +25,7 @@ import structlog
 
 from momentum_push.clock import Clock, SystemClock
 from momentum_push.config import Config, load
+from momentum_push.daemon import heap
 from momentum_push.daemon.checks import read_reasons, validate
 from momentum_push.daemon.lag import LagProbe
 from momentum_push.daemon.privileges import drop_privileges
@@ -127,6 +128,7 @@ class Daemon:
 
     async def _start(self) -> None:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        heap.settle()
         self.records = build_loggers(self.config)
         self._forget_panics = on_error(self._panic)
         await self._open_spool()
@@ -401,8 +403,8 @@ class Daemon:
         self.queues.wake(self.clock.now())
 
     async def _tick(self) -> None:
-        """Once a second: heartbeats, what logs still owe, samples for the rates; once a day: certificates."""
-        looked_at = self.clock.monotonic()
+        """Each second: heartbeats, what logs owe, samples; a minute: free memory; a day: certificates."""
+        looked_at = trimmed_at = self.clock.monotonic()
         while True:
             try:
                 self.records.tick(self.clock.now())
@@ -411,6 +413,9 @@ class Daemon:
             self.spool.watch()
             monotonic = self.clock.monotonic()
             self._summary.sample(monotonic)
+            if monotonic - trimmed_at >= heap.TRIM_S:
+                trimmed_at = monotonic
+                heap.trim()
             if monotonic - looked_at >= CERTIFICATES_S:
                 looked_at = monotonic
                 self.delivery.look_at_certificates()

@@ -51,6 +51,8 @@ _BUSY_S = 5.0
 _BYTES_PER_STATEMENT = 1 << 20
 _ROWS_PER_STATEMENT = 500
 _WAL_BYTES_KEPT = 64 << 20
+_READER_CACHE_KIB = 512
+"""A page of lists is read once, and each commit empties the cache anyhow: it is for one walk of an index."""
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _OUR_FAULTS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
 
@@ -427,6 +429,7 @@ class Database:
             execute("PRAGMA secure_delete = fast")
         else:
             execute("PRAGMA query_only = 1")
+            execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
         execute(f"PRAGMA synchronous = {'FULL' if force_fsync else 'NORMAL'}")
         execute(f"PRAGMA wal_autocheckpoint = {log_pages if is_writer else 0}")
 
