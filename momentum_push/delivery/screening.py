@@ -71,12 +71,13 @@ class Screening:
         """Return what may be attempted; the rest is recorded, or put off, and done with here."""
         verdict = Verdict()
         fit: list[Message] = []
+        has_holds = len(self._holds) > 0
         for message in messages:
             text = self.final_for(message, now)
             if text is not None:
                 verdict.done.append(message)
                 verdict.dispositions.append(expire(message, text, now))
-            elif self._holds and (until := self._holds.until(message.token, now)):
+            elif has_holds and (until := self._holds.until(message.token, now)):
                 verdict.retries.setdefault((until, message.home.attempts), []).append(message)
             else:
                 fit.append(message)
