@@ -81,6 +81,10 @@ class Seat:
     """Early ones, in a row."""
     answers: dict[int, asyncio.Future[str]] = field(default_factory=dict)
     """By number of `Configure`; the result is the problem, or empty."""
+    lent: set[str] = field(default_factory=set)
+    """Names of the listening sockets that it has."""
+    is_open: bool = False
+    """Whether its doors follow the configuration, so that a reload must tell it of a new one."""
     look: asyncio.Future[None] | None = None
     silent: int = 0
 
@@ -96,6 +100,7 @@ class Seat:
             if not answer.done():
                 answer.set_result("it ended")
         self.answers.clear()
+        self.is_open = False
         self.lost.set()
 
     def kill(self) -> None:
@@ -193,11 +198,10 @@ class Receivers:
             ConfigError: a new address cannot be used; nothing was changed.
         """
         sockets = self._open_all(config)
-        fresh = {name: found for name, found in sockets.items() if name not in self._sockets}
         gone = [sock for name, found in self._sockets.items() if name not in sockets for sock in found]
         self._sockets, self._config = sockets, pickle.dumps(config)
-        seats = [seat for seat in self._seats if not seat.lost.is_set()]
-        problems = await asyncio.gather(*(self._configure(seat, fresh) for seat in seats))
+        seats = [seat for seat in self._seats if seat.is_open]  # one that is just starting looks by itself
+        problems = await asyncio.gather(*(self._configure(seat) for seat in seats))
         for seat, problem in zip(seats, problems, strict=True):
             if problem:
                 log.error("receiver_not_reloaded", receiver=seat.number, problem=problem)
@@ -254,14 +258,19 @@ class Receivers:
         except OSError as error:
             seat.lost.set()
             return str(error)
-        return await self._configure(seat, self._sockets)
+        config, problem = b"", ""
+        while config is not self._config and not problem:  # a reload may have come in between
+            config = self._config
+            problem = await self._configure(seat)
+        seat.is_open = not problem
+        return problem
 
     async def _spawn(self, seat: Seat) -> None:
         link, its_link = socket.socketpair()
         seat.sockets, its_sockets = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         seat.sockets.setblocking(False)
         seat.lost.clear()
-        seat.look, seat.silent = None, 0
+        seat.lent, seat.look, seat.silent = set(), None, 0
         seat.started_at = asyncio.get_running_loop().time()
         with link, its_link, its_sockets:
             seat.process = _start(seat.number, its_link, its_sockets)
@@ -270,15 +279,17 @@ class Receivers:
             await loop.create_unix_connection(lambda: reception.link, sock=link.dup())
         seat.reception = reception
 
-    async def _configure(self, seat: Seat, sockets: Mapping[str, Sequence[socket.socket]]) -> str:
-        """Give a receiver the configuration and sockets; return why it cannot follow, or nothing."""
+    async def _configure(self, seat: Seat) -> str:
+        """Give a receiver configuration and sockets as they are now; return why that failed, or nothing."""
         assert seat.reception is not None
         self._orders += 1
         number = self._orders
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         seat.answers[number] = answer
         try:
-            bundles = _send_sockets(seat, sockets)
+            missing = {name: found for name, found in self._sockets.items() if name not in seat.lent}
+            bundles = _send_sockets(seat, missing)
+            seat.lent = set(self._sockets)
             salt = self._node.salt.to_bytes(16)
             seat.reception.link.send(Configure(number, self._config, salt, len(self._seats), bundles))
             async with asyncio.timeout(START_S):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import smtplib
 import socket
 import threading
 from collections.abc import Iterator
@@ -193,6 +194,32 @@ def test_signals_of_the_terminal_are_not_for_receivers_and_a_reload_reaches_all_
         for number in range(8):
             status, answer = post(daemon, {**fan_out(tokens(1, f"late {number}")), "domain": LATE})
             assert status == 200, answer
+        os.kill(before[0], signal.SIGKILL)  # a receiver that is just starting follows a reload as well
+        daemon.event("receiver_died")
+        daemon.events[:] = [daemon.event("started")]
+        daemon.conf_path.write_text(text)
+        daemon.signal(signal.SIGHUP)
+        daemon.event("reloaded")
+        until(lambda: len(pids(daemon)) == 4, "a new receiver")
+        daemon.event("receiver_started")
+        for number in range(8):
+            assert post(daemon, {**fan_out(tokens(1, f"past {number}")), "domain": LATE})[0] == 400
+
+
+def test_counts_are_those_of_the_node_whichever_receiver_is_asked(tmp_path: Path, apns: Apns) -> None:
+    with running_daemon(tmp_path, conf(tmp_path, apns, 4)) as daemon:
+        for number in range(1, 13):
+            assert curl(daemon, "/nowhere")[0] == 404
+            found = re.search(r'rejections_total\{error="BadPath",[^}]*\} (\d+)', curl(daemon, "/metrics")[1])
+            assert found is not None and int(found[1]) == number
+        with smtplib.SMTP("127.0.0.1", daemon.smtp_port, timeout=30) as client:
+            client.ehlo()
+            for _ in range(4):
+                text = curl(daemon, "/metrics")[1]
+                assert 'inbound_sessions{protocol="esmtp"} 1.0' in text
+        assert curl(daemon, "/stats/summary", "-X", "DELETE")[0] == 200
+        assert curl(daemon, "/stats/summary")[1]["RejectedMessages"] == 0
+        assert sum("nothing at this path" in line for line in daemon.lines("rejectlog.ec")) == 12
 
 
 def test_a_stop_under_load_answers_what_is_under_way_and_loses_nothing(tmp_path: Path, apns: Apns) -> None:
