@@ -39,7 +39,7 @@ from momentum_push.spool import faults, open_sqlite
 from momentum_push.spool import folder as spool_folder
 from momentum_push.spool.database import Database
 from tests.crash.history import Cut, Disk, Entry, read_log
-from tests.crash.workload import SENT, facts_of
+from tests.crash.workload import KEY, SENT, facts_of, receipts_in
 from tests.helpers.servers import needs
 from tests.helpers.spools import everything
 
@@ -49,7 +49,8 @@ HERE = Path(__file__).parent
 RUN_S = 60.0
 
 State = frozenset[tuple[int, int, int]]
-"""(list, attempts, message) of everything that waits, (list, SENT, message) where it may have been sent."""
+"""(list, attempts, message) of everything that waits, (list, SENT, message) where it may have been sent,
+(key, KEY, first message) of each receipt."""
 
 
 class Recorder:
@@ -309,7 +310,7 @@ async def _look(image: Path, story: Story, promise: Promise, name: str) -> tuple
         with capture_logs() as events:
             spool = await open_sqlite(path, meters=Meters(), clock=ManualClock())
             try:
-                lists = await everything(spool)
+                lists, receipts = await everything(spool), receipts_in(path)
                 first = spool.take_sequences(1)
             finally:
                 await spool.close()
@@ -317,7 +318,7 @@ async def _look(image: Path, story: Story, promise: Promise, name: str) -> tuple
     except SpoolError as error:
         return frozenset(), Finding(name, "broken", str(error))
     wrong += [str(event) for event in events if event["log_level"] in ("error", "critical", "warning")]
-    state = frozenset(_each(facts_of(lists)))
+    state = frozenset(_each([*facts_of(lists), *receipts]))
     if wrong:
         return state, Finding(name, "broken", "; ".join(wrong))
     finding = _compare(state, story, promise, name)
@@ -370,6 +371,8 @@ def _see(entries: Sequence[Entry], disk: Disk, result: Result) -> None:
             what = _MARKS.get(entry.mark[0], "")
             if entry.mark[0] == "call" and any(kind == SENT for _, kind, _ in entry.mark[2]):
                 what = "marks of what may have been sent"
+            elif entry.mark[0] == "call" and any(kind == KEY for _, kind, _ in entry.mark[2]):
+                result.seen["keys and their lists"] = result.seen.get("keys and their lists", 0) + 1
         if entry.kind == "W":
             sizes[entry.inode] = max(sizes.get(entry.inode, 0), entry.number + len(entry.data))
         elif entry.kind == "T":

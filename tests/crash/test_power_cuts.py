@@ -22,6 +22,7 @@ def test_after_a_power_cut_the_spool_holds_what_was_acknowledged_and_nothing_tha
         "the reserve is taken": 1,
         "numbers are reserved": 5,
         "marks of what may have been sent": 100,
+        "keys and their lists": 100,
     }
     too_rare = {
         what: result.seen.get(what, 0) for what in at_least if result.seen.get(what, 0) < at_least[what]

@@ -15,9 +15,10 @@ many times. Marks in the recorder's log say what was asked and what was answered
                                                 facts that become true, or were and are no more
     ["done", number]                            it was acknowledged
 
-Facts are [list, attempts, sequences] for messages that wait, and [list, SENT, sequences] for those of them
-that may have been sent. Calls are marked in the order in which the writer gets them, so what is on a disk
-must be the work of the first so many of them.
+Facts are [list, attempts, sequences] for messages that wait, [list, SENT, sequences] for those of them that
+may have been sent, and [key, KEY, [first]] for receipts of what was injected under a key: a receipt that is
+there without its list, or a list without its receipt, is no state that any calls lead to. Calls are marked in
+the order in which the writer gets them, so what is on a disk must be the work of the first so many of them.
 """
 
 from __future__ import annotations
@@ -29,21 +30,24 @@ import os
 import random
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from momentum_push.clock import ManualClock
 from momentum_push.errors import SpoolError
-from momentum_push.message import Message, MessageList
+from momentum_push.message import Message, MessageList, Refusal
+from momentum_push.message.keys import Key, Outline, Receipt
 from momentum_push.meters import Meters
 from momentum_push.spool import SqliteSpool, folder, open_sqlite, sequences, writer
 from momentum_push.spool.database import Database
 from tests.helpers.lists import NOW, message, part, queue_key
 from tests.helpers.spools import everything
 
-__all__ = ["SENT", "facts_of", "make_small"]
+__all__ = ["KEY", "SENT", "facts_of", "make_small", "receipts_in"]
 
 SENT = -1
+KEY = -2
 
 Fact = tuple[int, int, list[int]]
 
@@ -89,8 +93,9 @@ def _say_reservations() -> None:
 class Workload:
     """One incarnation of the daemon's use of its spool."""
 
-    def __init__(self, spool: SqliteSpool, dice: random.Random) -> None:
+    def __init__(self, spool: SqliteSpool, dice: random.Random, path: Path) -> None:
         self.spool = spool
+        self.path = path
         self.dice = dice
         self.calls = 0
         self.highest = 0
@@ -99,7 +104,7 @@ class Workload:
 
     async def run(self, steps: int) -> None:
         self.waiting = await everything(self.spool)
-        say("base", facts_of(self.waiting))
+        say("base", [*facts_of(self.waiting), *receipts_in(self.path)])
         for _ in range(steps):
             await self.step()
         await asyncio.sleep(self.dice.choice([0, 0, 0.002]))
@@ -132,8 +137,20 @@ class Workload:
             self.highest = first + count - 1
             lists.append(self.new_list(first, count))
         if lists:
-            self.start(lambda: self.spool.append(lists), lists, [])
+            receipts = self.receipts_for(lists) if self.dice.random() < 0.4 else []
+            self.start(lambda: self.spool.append(lists, receipts), lists, _facts_of_receipts(receipts))
         await asyncio.sleep(0)  # appends reach the writer when their task runs, settles at the call
+
+    def receipts_for(self, lists: Sequence[MessageList]) -> list[Receipt]:
+        """One for each list; their names are numbers, and some take pages, for all that was refused."""
+        outline = Outline()
+        texts = [self.dice.randbytes(50).hex() for _ in range(self.dice.choice([0, 0, 1, 100]))]
+        outline.add([Refusal("BadDeviceToken", text) for text in texts])
+        count, packed = outline.count, outline.packed()
+        firsts = [item.messages[0].sequence for item in lists]
+        return [
+            Receipt(Key(first.to_bytes(16, "big"), b"body"), NOW, first, count, packed) for first in firsts
+        ]
 
     def new_list(self, first: int, count: int) -> MessageList:
         shared, own = part(received_at=NOW + self.calls), self.dice.random() < 0.3
@@ -224,11 +241,22 @@ def facts_of(lists: Iterable[MessageList]) -> list[Fact]:
     return facts
 
 
+def _facts_of_receipts(receipts: Iterable[Receipt]) -> list[Fact]:
+    """What is true of receipts: small numbers for names, as sets of facts are hashed."""
+    return [(int.from_bytes(receipt.key.name, "big"), KEY, [receipt.first]) for receipt in receipts]
+
+
+def receipts_in(path: Path) -> list[Fact]:
+    """The receipts of the spool in a folder, which may be open."""
+    with closing(Database(path / "spool.db", is_writer=False)) as database:
+        return _facts_of_receipts(database.receipts())
+
+
 async def _main(path: Path, seed: str, steps: int, force_fsync: bool) -> None:
     make_small()
     spool = await open_sqlite(path, force_fsync=force_fsync, meters=Meters(), clock=ManualClock())
     assert isinstance(spool, SqliteSpool)
-    work = Workload(spool, random.Random(seed))
+    work = Workload(spool, random.Random(seed), path)
     await work.run(steps)
     if work.dice.random() < 0.3:  # a daemon that is stopped, not shot
         if work.tasks:
