@@ -246,6 +246,56 @@ def test_without_a_key_nothing_is_remembered() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("length", [1047, 1048, 1049, 1055, 2000])
+def test_lists_that_are_full_in_both_measures_are_cut_alike(length: int) -> None:
+    text = (b"x" * length + b"\n") * 4000
+
+    async def cut(step: int) -> list[int]:
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(text), step):
+                yield text[start : start + step]
+
+        return [len(lines) async for lines in batches(chunks())]
+
+    fit = min(1000, MAX_BATCH // length)
+    whole = [fit] * (4000 // fit) + [4000 % fit] * bool(4000 % fit)
+    for step in (len(text), 1_000_000, 300_001, 65_536, 10_007):
+        assert asyncio.run(cut(step)) == whole, step
+
+
+def test_a_line_that_was_half_there_when_a_list_ended_counts_in_the_next() -> None:
+    short, long, rest = b"x\n" * 1000, b"y" * 60_000, b"\n" + (b"z" * 1000 + b"\n") * 999
+
+    async def cut(*pieces: bytes) -> list[int]:
+        async def chunks() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        return [len(lines) async for lines in batches(chunks())]
+
+    assert asyncio.run(cut(short + long, rest)) == asyncio.run(cut(short + long + rest)) == [1000, 989, 11]
+
+
+def test_a_stream_has_its_key_between_its_lists_as_well() -> None:
+    async def scene(door: HttpDoor, taking: Door) -> None:
+        stream = lines(2500)
+        head = (
+            f"POST {PATH}?domain={DOMAIN} HTTP/1.1\r\nHost: x\r\n{NDJSON}\r\n{KEY}\r\nConnection: close\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
+        writer.write(f"{head}Content-Length: {len(stream)}\r\n\r\n".encode() + stream[:-1])
+        while not taking.store.commits:
+            await asyncio.sleep(0.001)
+        assert (await door.post(f"{PATH}?domain={DOMAIN}", stream, NDJSON, KEY)).status == 409
+        writer.write(stream[-1:])
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        assert (await door.post(f"{PATH}?domain={DOMAIN}", stream, NDJSON, KEY)).status == 200
+        assert taking.store.commits and taking.meters.duplicate_injections == {"http": 3}
+
+    play(scene)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, 300, 5000, 60_000, MAX_LINE, MAX_LINE + 1]), max_size=90),
