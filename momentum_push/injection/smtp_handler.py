@@ -12,6 +12,11 @@ Decisions. Mail without a readable push part is `550 5.6.0` whatever `mcmt_recep
 that `mcmt_reception` does not allow is `550 5.7.1 MCMT not permitted`. One recipient too many is `452 4.5.3`
 (RFC 5321 section 4.5.3.1.10): the client sends the rest in another transaction. AUTH without TLS is taken,
 as Momentum takes it, where `smtp_extensions` offers it.
+
+With `idempotent_message_id` a mail that comes again within a day, because the client never saw the 250, gets
+the same 250 and is not queued: same user, Message-ID, recipients in whatever order, and same push part. The
+push part counts, so that a sender who uses one Message-ID for all mails loses none of them; trace headers,
+the sender and the other parts do not, for relays change them on the way. Without Message-ID all is as ever.
 """
 
 from __future__ import annotations
@@ -26,11 +31,13 @@ from aiosmtpd.smtp import AuthResult
 from momentum_push.clock import Clock
 from momentum_push.errors import InjectionError, LogError, SpoolError
 from momentum_push.injection.auth import Verdict
+from momentum_push.injection.keyring import KeyInUse
 from momentum_push.injection.smtp_address import NULL_SENDER
 from momentum_push.injection.smtp_session import INTERNAL, SmtpSession
 from momentum_push.loggers.records import Authentication, Rejection
 from momentum_push.message import Draft, Message, Origin, Refusal
-from momentum_push.message.mcmt import drafts_from, parse
+from momentum_push.message.keys import Key, digest
+from momentum_push.message.mcmt import drafts_from, message_id, parse
 from momentum_push.meters import Meters
 
 __all__ = ["IntakeLike", "Records", "SmtpHandler", "refusal_reply"]
@@ -60,7 +67,7 @@ class IntakeLike(Protocol):
     def is_apn(self, domain: str) -> bool: ...
 
     async def accept(
-        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False
+        self, origin: Origin, drafts: Sequence[Draft], whole: bool = False, key: Key | None = None
     ) -> list[Message | Refusal]: ...
 
 
@@ -209,8 +216,9 @@ class SmtpHandler:
         drafts = self._read(server, envelope, mail)
         if isinstance(drafts, Refusal):
             return self._reject(server, "data", refusal_reply(drafts), drafts.error)
+        key = _key_of(mail, server.user, drafts) if server.policy.is_message_id_idempotent else None
         server.receptions += 1
-        return await self._commit(server, self._origin(server, envelope), drafts)
+        return await self._commit(server, self._origin(server, envelope), drafts, key)
 
     def _read(self, server: SmtpSession, envelope: Any, mail: bytes) -> list[Draft] | Refusal:
         parsed = parse(mail)
@@ -235,9 +243,9 @@ class SmtpHandler:
             context=context,
         )
 
-    async def _commit(self, server: SmtpSession, origin: Origin, drafts: list[Draft]) -> str:
+    async def _commit(self, server: SmtpSession, origin: Origin, drafts: list[Draft], key: Key | None) -> str:
         """Hand the mail to the intake; that goes on to its end, whatever becomes of the session."""
-        commit = asyncio.get_running_loop().create_task(self._accept(server, origin, drafts))
+        commit = asyncio.get_running_loop().create_task(self._accept(server, origin, drafts, key))
         self._door.hold(commit)
         server.is_committing = True
         try:
@@ -249,9 +257,12 @@ class SmtpHandler:
         log.error("smtp_commit_timed_out", conn_id=server.conn_id, client=server.client)
         return "451 4.3.0 the disk did not answer in time; the message may be delivered twice"
 
-    async def _accept(self, server: SmtpSession, origin: Origin, drafts: list[Draft]) -> str:
+    async def _accept(self, server: SmtpSession, origin: Origin, drafts: list[Draft], key: Key | None) -> str:
         try:
-            results = await self._intake.accept(origin, drafts, whole=True)
+            results = await self._intake.accept(origin, drafts, whole=True, key=key)
+        except KeyInUse as error:
+            text = "451 4.3.0 the same message is being taken already; try again later"
+            return self._reject(server, "data", text, error.error)
         except InjectionError as error:
             return self._reject(server, "data", f"421 4.3.2 {_one_line(error.detail)}", error.error)
         except SpoolError as error:
@@ -293,6 +304,24 @@ class SmtpHandler:
             write(self._clock.now(), record)
         except LogError as error:
             log.error("log_write_failed", error=str(error))
+
+
+def _key_of(mail: bytes, user: str, drafts: list[Draft]) -> Key | None:
+    """Return the key of a mail; None when it has no Message-ID."""
+    name = message_id(mail)
+    if not name:
+        return None
+    recipients = sorted(
+        f"{token} {rcpt}@{draft.domain}"
+        for draft in drafts
+        for token, rcpt in zip(draft.tokens, draft.rcpts or (), strict=True)
+    )
+    one = drafts[0]
+    options = (
+        one.topic, one.push_type, one.priority, one.expiration, one.collapse_id, one.apns_id, one.deliver_at
+    )  # fmt: skip
+    asked = [str(option or "") for option in options]
+    return Key(digest("esmtp", user, name, one.payload, *asked, *recipients), b"")
 
 
 def refusal_reply(refusal: Refusal) -> str:

@@ -79,6 +79,7 @@ class Policy:
     passwords: Mapping[str, PasswordFile]
     """By mechanism; what is in it is offered."""
     mcmt_reception: str
+    is_message_id_idempotent: bool
     context: Mapping[str, str]
     is_open_relay: bool
     is_always_allowed: bool
@@ -140,6 +141,7 @@ def make_policy(scope: View, passwords: PasswordFiles, hostname: str) -> Policy:
         is_starttls_offered="STARTTLS" in words and bool(scope["tls_certificate"]),
         passwords={mechanism: file for mechanism, file in files.items() if file is not None},
         mcmt_reception=context.get("mcmt_reception", scope["mcmt_reception"]).lower(),
+        is_message_id_idempotent=scope["idempotent_message_id"],
         context=context,
         is_open_relay=scope["open_relay"],
         is_always_allowed=scope["always_allow"],

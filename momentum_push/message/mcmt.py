@@ -44,7 +44,7 @@ import msgspec
 
 from momentum_push.message.envelope import Draft, Refusal
 
-__all__ = ["Mcmt", "drafts_from", "is_container", "parse"]
+__all__ = ["Mcmt", "drafts_from", "is_container", "message_id", "parse"]
 
 MAX_HEADER_BYTES = 65_536
 """Of one header block; Postfix takes 102,400 for a whole mail's."""
@@ -137,6 +137,15 @@ def parse(raw: bytes) -> Mcmt | Refusal:
         return _parse(raw)
     except _Broken as fault:
         return Refusal("BadMessage", str(fault))
+
+
+def message_id(raw: bytes) -> str:
+    """Return the Message-ID of a mail (RFC 5322 section 3.6.4) as it was written, empty when it has none."""
+    try:
+        headers, _ = _mail_headers(raw)
+    except _Broken:
+        return ""
+    return headers.get(b"message-id", b"").decode("utf-8", "replace")
 
 
 def _parse(raw: bytes) -> Mcmt | Refusal:

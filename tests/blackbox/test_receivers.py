@@ -288,3 +288,20 @@ def _two_more(port: int, http: bool) -> list[socket.socket]:
     for sock, _ in answers:
         sock.close()
     return []
+
+
+def test_a_mail_that_comes_again_has_the_same_reply_and_is_sent_once(tmp_path: Path, apns: Apns) -> None:
+    text = conf(tmp_path, apns, 2, smtp="idempotent_message_id = true")
+    mails = [
+        f"Message-ID: <{number}@example.net>\r\n".encode() + mail(tokens(1, f"known {number}")[0])
+        for number in range(4)
+    ]
+    with running_daemon(tmp_path, text) as daemon:
+        first = [send_mail(daemon, content) for content in mails]
+        assert [code for code, _ in first] == [250] * 4
+        daemon.wait_records("D", 4)
+        daemon.kill()
+    with running_daemon(tmp_path, text) as daemon:
+        assert [send_mail(daemon, content) for content in mails] == first
+        assert send_mail(daemon, mail(tokens(1, "last")[0]))[0] == 250
+        assert len(daemon.wait_records("D", 5)) == 5

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from momentum_push.errors import SpoolError, SpoolFull
+from momentum_push.injection.keyring import KeyInUse
 from momentum_push.injection.smtp_handler import refusal_reply
 from momentum_push.message import Refusal
 from tests.helpers.intake import DOMAIN, Busy
@@ -292,6 +293,7 @@ def test_refusals_have_their_code_and_one_line(error: str, code: str) -> None:
         (SpoolFull("spool: /var/spool: full"), "452 4.3.1 "),
         (SpoolError("spool: /var/spool: broken"), "452 4.3.1 "),
         (Busy(), "421 4.3.2 "),
+        (KeyInUse(), "451 4.3.0 "),
         (RuntimeError("boom /etc/secret"), "451 4.3.0 "),
     ],
 )
@@ -462,3 +464,48 @@ def test_users_that_cannot_be_looked_up_are_a_temporary_error(auth: str, tmp_pat
         assert (await client.say("AUTH PLAIN " + b64("\0anna\0secret"))).startswith("454 4.7.0 ")
 
     talk(auth, conversation)
+
+
+def identified(name: str = "<1@example.net>", trace: str = "", body: bytes = PAYLOAD) -> bytes:
+    head = f"Received: {trace}\r\nMessage-ID: {name}\r\n" if name else ""
+    return head.encode() + mail(body)
+
+
+ONE, TWO = f"{TOKEN}@{DOMAIN}", f"{OTHER}@{DOMAIN}"
+
+
+@pytest.mark.parametrize(
+    ("second", "recipients", "is_same"),
+    [
+        (identified(), (ONE, TWO), True),
+        (identified(trace="by relay2"), (ONE, TWO), True),
+        (identified(), (TWO, ONE.replace(DOMAIN, DOMAIN.upper())), True),
+        (identified("<2@example.net>"), (ONE, TWO), False),
+        (identified(body=PAYLOAD.replace(b"}", b" }", 1)), (ONE, TWO), False),
+        (identified(body=b"apns-priority: 5\r\n\r\n" + PAYLOAD), (ONE, TWO), False),
+        (identified(), (ONE,), False),
+        (identified(""), (ONE, TWO), False),
+    ],
+)
+def test_a_mail_is_the_same_by_message_id_recipients_and_push_part(
+    second: bytes, recipients: tuple[str, ...], is_same: bool
+) -> None:
+    async def conversation(served: Served, client: Client) -> None:
+        assert (await client.mail(identified(), ONE, TWO)).startswith("250 ")
+        assert (await client.mail(second, *recipients)).startswith("250 ")
+        first, other = served.intake.keys
+        assert first is not None
+        assert (first == other) == is_same
+
+    talk(f"{RELAYING} idempotent_message_id = true", conversation)
+
+
+@pytest.mark.parametrize(
+    ("options", "content"), [("", identified()), ("idempotent_message_id = true", mail())]
+)
+def test_without_the_option_or_a_message_id_there_is_no_key(options: str, content: bytes) -> None:
+    async def conversation(served: Served, client: Client) -> None:
+        await client.mail(content, ONE)
+        assert served.intake.keys == [None]
+
+    talk(f"{RELAYING} {options}", conversation)

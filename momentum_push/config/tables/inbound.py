@@ -163,6 +163,13 @@ _SMTP_ROWS = (
         help="containers with push parts",
         choices=("allow", "reject", "passthru"),
     ),
+    Option(
+        "idempotent_message_id",
+        Kind.BOOLEAN,
+        False,
+        _SMTP,
+        help="a mail that comes again within a day gets the same 250, nothing is queued",
+    ),
     Option("context", Kind.DICT, {}, _ANY, help="context variables of each connection"),
     Option(
         "reconfig_message", Kind.STRING, "4.3.2 Reconfiguration in progress", _SITE, help="text after 421"
