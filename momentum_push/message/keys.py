@@ -28,7 +28,7 @@ KEY_LIFETIME_S = 86_400.0
 """A key is known for a day from the commit of what was injected under it."""
 
 MAX_KEYS = 10_000_000
-"""Receipts that are kept at most, about 1.4 GB; beyond it the oldest go before their day is over."""
+"""Receipts that are kept at most, about 0.9 GB; beyond it the oldest go before their day is over."""
 
 _DIGEST_BYTES = 16
 _SLICE = 500

@@ -65,7 +65,7 @@ MAX_OPERATIONS = 10_000
 
 _REST_S = 1.0
 _PAGES_A_REST = 2000
-_KEYS_A_REST = 5000
+_KEYS_A_REST = 1000
 _LOOKS_LESS_OFTEN = 10
 """A damaged database is looked through once for so many attempts at one that is merely full."""
 
