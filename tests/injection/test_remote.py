@@ -14,7 +14,7 @@ import uvloop
 from momentum_push.errors import SpoolError, SpoolFull
 from momentum_push.injection.frames import FromCore
 from momentum_push.injection.intake import IntakeBusy
-from momentum_push.injection.link import Link
+from momentum_push.injection.link import HIGH_WATER, Link
 from momentum_push.injection.reception import Node, Reception
 from momentum_push.injection.remote import Core, RemoteIntake, Reporter, Window
 from momentum_push.injection.sessions import Quota, Sessions
@@ -163,6 +163,26 @@ def test_a_core_that_is_slow_has_no_more_than_a_window_of_injections() -> None:
         results = await asyncio.gather(*senders)
         assert len({one.sequence for (one,) in results if isinstance(one, Message)}) == 100
         assert made.remote._window.used == 0
+
+    play(scene)
+
+
+def test_a_large_injection_waits_for_a_core_that_does_not_read() -> None:
+    """However many tokens a request has, what waits on the link is bounded."""
+
+    async def scene(made: Pair) -> None:
+        await made.remote.accept(ORIGIN, [draft()])
+        transport = made.reception.link._transport
+        assert transport is not None
+        transport.pause_reading()
+        large = asyncio.create_task(made.remote.accept(ORIGIN, [draft(40 * MAX_LIST)]))
+        before, turns = -1, 0
+        while turns < 100:  # until it stands still
+            await asyncio.sleep(0)
+            before, turns = made.core.link.backlog, turns + 1 if made.core.link.backlog == before > 0 else 0
+        assert HIGH_WATER <= made.core.link.backlog < HIGH_WATER + 2 * 80 * MAX_LIST
+        transport.resume_reading()
+        assert len(sequences(await large)) == 40 * MAX_LIST
 
     play(scene)
 
