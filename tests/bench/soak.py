@@ -7,6 +7,10 @@
 The stream stops, everything must settle within a deadline, and then the laws of `Books.breaches` hold: every
 accepted message has one final record, what is recorded as delivered was accepted by the peer, copies are
 only of what was counted as unknown. Nothing is left: no queue, no request, no descriptor, no memory.
+
+A backlog makes memory grow up to the bound of `max_resident_messages`, and an allocator does not give all
+of that back. So a long run begins with a backlog beyond that bound, which goes out before the stream begins:
+from then on memory must stay where it is, whatever waits in between.
 """
 
 import contextlib
@@ -15,6 +19,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -44,6 +49,11 @@ MAX_LAG_S = 1.0
 """For the 99th percentile of answers to /healthz; the machine is shared with simulators and injector."""
 LONG_S, MAX_GROWTH = 300.0, 0.05
 """Memory is judged after so long; in less the interpreter has not come to rest."""
+FLOOD = 50_000
+"""Messages that wait at the beginning of a long run: more than `max_resident_messages` lets into memory."""
+FLOOD_S = 180.0
+GAUGES = ("active_queue_size", "delayed_queue_size", "streams_in_flight", "resident_messages")
+"""What is 0 when everything is settled."""
 SPARE_DESCRIPTORS = 24
 """Connections to both simulators and clients' idle ones, that a settled daemon may hold."""
 
@@ -55,6 +65,9 @@ OPTIONS = """max_outbound_connections = 8
   max_retry_interval = 4
   max_retries = 1000
 """
+
+
+SUSPENDED = "  suspend_delivery = true\n"
 
 
 @dataclass
@@ -96,13 +109,23 @@ class Injector:
         self.known: set[str] = set()
         self.errors: list[str] = []
         self._ports, self._seed, self._rate = (http_port, smtp_port), seed, rate
-        self._ends = time.monotonic() + seconds
+        self._seconds, self._ends = seconds, 0.0
         self._lock = threading.Lock()
         self._threads = [
             threading.Thread(target=self._guard, args=(each,)) for each in (self._http, self._smtp)
         ]
 
+    def flood(self, count: int) -> None:
+        """Put in `count` messages at once, each with a payload of its own."""
+        client = http.client.HTTPConnection("127.0.0.1", self._ports[0], timeout=60)
+        for start in range(0, count, 1000):
+            many = [self._token(f"flood {number}") for number in range(start, start + 1000)]
+            self._post(client, many, 0)
+        client.close()
+
     def run(self) -> None:
+        """Send the stream."""
+        self._ends = time.monotonic() + self._seconds
         for thread in self._threads:
             thread.start()
         for thread in self._threads:
@@ -134,16 +157,17 @@ class Injector:
     def _http(self) -> None:
         client = http.client.HTTPConnection("127.0.0.1", self._ports[0], timeout=60)
         for number, many in enumerate(self._ticks(1 - SMTP_SHARE, "http")):
-            client.request(
-                "POST", "/v1/notifications", _body(many, number), {"Content-Type": "application/json"}
-            )
-            answer = client.getresponse()
-            body = json.loads(answer.read())
-            results = body.get("results", []) if answer.status == 200 else []
-            self.known.update(each["apns_id"].lower() for each in results if "apns_id" in each)
-            taken = body["accepted"] if answer.status == 200 else 0
-            self._note(taken, len(many) - taken)
+            self._post(client, many, number)
         client.close()
+
+    def _post(self, client: http.client.HTTPConnection, many: list[str], number: int) -> None:
+        client.request("POST", "/v1/notifications", _body(many, number), {"Content-Type": "application/json"})
+        answer = client.getresponse()
+        body = json.loads(answer.read())
+        results = body.get("results", []) if answer.status == 200 else []
+        self.known.update(each["apns_id"].lower() for each in results if "apns_id" in each)
+        taken = body["accepted"] if answer.status == 200 else 0
+        self._note(taken, len(many) - taken)
 
     def _smtp(self) -> None:
         content = mail(payload=json.dumps(PAYLOAD)) + b".\r\n"
@@ -254,7 +278,8 @@ def soak(folder: Path, seconds: float, rate: int, seed: int) -> Soak:
             for number in (1, 2)
         ]
         conf = _conf(folder, apns, [port for port, _ in peers])
-        (folder / "ecelerity.conf").write_text(conf)
+        is_long = seconds >= LONG_S
+        (folder / "ecelerity.conf").write_text(conf.replace(OPTIONS, OPTIONS + SUSPENDED * is_long))
         errors = stack.enter_context((folder / "diagnostics").open("w"))
         daemon = stack.enter_context(
             running(["serve", "-c", str(folder / "ecelerity.conf")], stdout=subprocess.DEVNULL, stderr=errors)
@@ -262,6 +287,11 @@ def soak(folder: Path, seconds: float, rate: int, seed: int) -> Soak:
         ports = _ports(folder, daemon)
         sampler = Sampler(daemon.pid, ports["http"])
         injector = Injector(ports["http"], ports["smtp"], seed, rate, seconds)
+        if is_long:
+            injector.flood(FLOOD)
+            (folder / "ecelerity.conf").write_text(conf)
+            daemon.send_signal(signal.SIGHUP)
+            until(lambda: not any(map(sampler.metric, GAUGES)), "the end of the first backlog", FLOOD_S)
         begins = time.monotonic()
         injector.run()
         stopped = time.monotonic()
@@ -307,11 +337,10 @@ def _ports(folder: Path, daemon: subprocess.Popen[str]) -> dict[str, int]:
 
 def _settle(sampler: Sampler, report: Soak) -> None:
     """Wait until nothing waits, is in flight, or has yet to be committed."""
-    gauges = ("active_queue_size", "delayed_queue_size", "streams_in_flight", "resident_messages")
     try:
-        until(lambda: not any(sampler.metric(gauge) for gauge in gauges), "an empty queue", SETTLE_S)
+        until(lambda: not any(map(sampler.metric, GAUGES)), "an empty queue", SETTLE_S)
     except AssertionError as error:
-        left = {gauge: sampler.metric(gauge) for gauge in gauges}
+        left = {gauge: sampler.metric(gauge) for gauge in GAUGES}
         report.breaches.append(f"{error}; left: {left}")
 
 
