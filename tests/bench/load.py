@@ -307,10 +307,10 @@ async def _greeted(order: Order, lines: list[Mailer], on_answer: Callable[[Maile
     """Read the greetings and say EHLO, in turn on each line."""
     for line in lines:
         answered = asyncio.Event()
-        line.on_answer = lambda line, answered=answered: answered.set()  # type: ignore[misc]
         async with asyncio.timeout(order.deadline_s):
-            while line._owed:  # the greeting comes by itself
+            while line._owed:  # the greeting comes by itself, and is no answer
                 await asyncio.sleep(0.001)
+            line.on_answer = lambda line, answered=answered: answered.set()  # type: ignore[misc]
             line.greet()
             await answered.wait()
         line.on_answer = on_answer
