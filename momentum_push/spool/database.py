@@ -18,7 +18,9 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sqlite3
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -93,6 +95,7 @@ class Database:
         force_fsync: bool = True,
         is_writer: bool = True,
         log_pages: int = 10_000,
+        quiet: threading.RLock | None = None,
     ) -> None:
         """Connect; an empty file gets its tables from `prepare`.
 
@@ -100,6 +103,7 @@ class Database:
             force_fsync: False leaves it to the system when a commit reaches the disk.
             is_writer: the connection that checkpoints; others are refused writes.
             log_pages: it does so when the write-ahead log has grown to this.
+            quiet: the one of the other connection to this file, if this process has one.
         """
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise SpoolError(f"spool: SQLite {sqlite3.sqlite_version} is too old; version 3.35 is needed")
@@ -107,12 +111,16 @@ class Database:
         self.max_keys = MAX_KEYS
         """Receipts that are kept at most."""
         self._queue_ids: dict[QueueKey, int] = {}
-        try:
+        self.quiet = quiet or threading.RLock()
+        """Held by whoever reads, and where the log may be moved into the database.
+
+        Beside a reader SQLite moves only a part, calls that part done, and syncs nothing until the rest is
+        moved; when that sync fails, what the system then drops of the first part is in the log no more.
+        """
+        with self._statement():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
         try:
             self._set_up(force_fsync, is_writer, log_pages)
         except sqlite3.Error as error:
@@ -122,23 +130,19 @@ class Database:
     def prepare(self, now: float) -> Meta:
         """Make the tables where there are none, or bring old ones to our format; then read the meta."""
         try:
-            if not self._has_tables():
-                self._create(now)
-            for found in range(self._check_format(), FORMAT):
-                self._migrate(found)
-            self._forget_empty_queues()
-            return self._meta()
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
+            with self._statement():
+                if not self._has_tables():
+                    self._create(now)
+                for found in range(self._check_format(), FORMAT):
+                    self._migrate(found)
+                self._forget_empty_queues()
+                return self._meta()
         finally:
             self._roll_back()  # half a script; the next one would begin with a COMMIT
 
     def quick_look(self) -> None:
         """Raise SpoolDamaged where the trees of pages do not hold together; reads all of the file."""
-        try:
-            ((found,),) = self._connection.execute("PRAGMA quick_check(1)").fetchall()
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
+        ((found,),) = self._select("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._translate(_corrupt(found))
 
@@ -165,7 +169,8 @@ class Database:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._write(change)
-            self._connection.execute("COMMIT")
+            with self.quiet:
+                self._connection.execute("COMMIT")
         except (sqlite3.Error, OverflowError, TypeError, ValueError) as error:
             self._queue_ids.clear()  # some may have been made in this transaction
             raise self._translate(error) from error
@@ -174,17 +179,13 @@ class Database:
 
     def probe(self, now: float) -> None:
         """Write a little, to see whether the disk takes it."""
-        try:
+        with self._statement():
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', ?)", (now,))
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def save_sequence(self, sequence: int) -> None:
         """Give back the numbers that were reserved and not handed out."""
-        try:
+        with self._statement():
             self._connection.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (sequence,))
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def checkpoint(self, *, truncate: bool = False) -> None:
         """Move the write-ahead log into the database.
@@ -196,32 +197,25 @@ class Database:
             SpoolFull, SpoolError: not all of it was moved; all of the log is still there and in use.
         """
         mode = "TRUNCATE" if truncate else "PASSIVE"
-        try:
-            ((is_busy, *_),) = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
+        ((is_busy, *_),) = self._select(f"PRAGMA wal_checkpoint({mode})")
         if is_busy and truncate:
             raise SpoolError(f'spool: the log of "{self.path}" is being read, it cannot begin anew')
 
     def give_back(self, pages: int, keep: int = FREE_PAGES_KEPT) -> bool:
         """Return up to `pages` free pages to the disk; False when no more than `keep` are free."""
-        try:
-            (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-            if free <= keep:
-                return False
-            pages = min(pages, free - keep)
+        ((free,),) = self._select("PRAGMA freelist_count")
+        if free <= keep:
+            return False
+        pages = min(pages, free - keep)
+        with self._statement():
             # execute() would step it once, which is one page; executescript() steps it to its end
             self._connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
         return True
 
     def prune_keys(self, now: float, bite: int) -> bool:
         """Remove some of the receipts that are too old, or too many; False: there were none."""
-        try:
+        with self._statement():
             return bool(receipts.prune(self._connection, now, self.max_keys, bite))
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def close(self) -> None:
         self._connection.close()
@@ -265,17 +259,13 @@ class Database:
 
     def receipt(self, key: Key) -> Receipt | None:
         """Return what is known of a key, whatever its age."""
-        try:
+        with self._statement():
             return receipts.find(self._connection, key)
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def receipts(self) -> Iterator[Receipt]:
         """Yield every receipt, the oldest first."""
-        try:
+        with self._statement():
             yield from receipts.every(self._connection)
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def lists(self) -> Generator[Row, None, None]:
         """Yield every list, in order of number."""
@@ -299,23 +289,13 @@ class Database:
         return [] if found == ["ok"] else found
 
     def _select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        try:
+        with self._statement():
             return self._connection.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> Generator[Row, None, None]:
-        try:
-            cursor = self._connection.execute(statement, values)
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
-        try:
+        with self._statement(), closing(self._connection.execute(statement, values)) as cursor:
             for number, group, binding, domain, *columns in cursor:
                 yield Row(number, QueueKey(group, binding, domain), *columns)
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
-        finally:
-            cursor.close()
 
     # Writing
 
@@ -482,6 +462,15 @@ class Database:
         self._connection.execute(
             "DELETE FROM queues WHERE id NOT IN (SELECT queue FROM lanes UNION SELECT queue FROM aside)"
         )
+
+    @contextlib.contextmanager
+    def _statement(self) -> Iterator[None]:
+        """Read, or write and commit: beside no other, and with errors in our words."""
+        try:
+            with self.quiet:
+                yield
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
 
     def _translate(self, error: Exception) -> SpoolError:
         """Say in our words what SQLite said in its own."""

@@ -96,7 +96,7 @@ def _open(
         undo.callback(place.close)
         database, meta = _open_database(place, force_fsync, clock.now())
         undo.callback(database.close)
-        reader = Database(place.database, is_writer=False)
+        reader = Database(place.database, is_writer=False, quiet=database.quiet)
         undo.callback(reader.close)
         spool = SqliteSpool(place, database, reader, meta, meters, clock, loop, probe_interval_s, floors)
         undo.pop_all()

@@ -331,7 +331,9 @@ class Writer:
 
     def _look_through(self) -> None:
         """By a connection that has nothing in its cache."""
-        with closing(Database(self._folder.database, is_writer=False)) as database:
+        with closing(
+            Database(self._folder.database, is_writer=False, quiet=self._database.quiet)
+        ) as database:
             database.quick_look()
 
     def _look_at_room(self) -> None:
