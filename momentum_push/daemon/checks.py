@@ -21,8 +21,6 @@ from momentum_push.message.reasons import ReasonTable
 __all__ = ["read_reasons", "validate"]
 
 _UNSERVED = {
-    "connect_timeout_to_delay": "an outage holds the whole queue from the first round of failed connects",
-    "mx_failures_to_delay": "an outage holds the whole queue from the first round of failed connects",
     "capabilities": "port 25 is opened before root is given up; under systemd see AmbientCapabilities=",
     "default_binding": "messages without a binding are delivered by the default one",
     "exclude_vctx_conn": "all context variables are spooled",

@@ -72,6 +72,7 @@ class Connector:
         self._tasks: set[asyncio.Task[None]] = set()
         self._aims: list[Target] = []  # of connects under way
         self._not_before = 0.0  # monotonic; the back-off
+        self._failing_since = 0.0  # monotonic, the first of the failures in a row
         self._losses = 0  # connections in a row that ended without having served
         self._was_turned_away = False  # the first goodbye of such a row is taken at its word
 
@@ -116,6 +117,18 @@ class Connector:
             text = f"{connection.target}: the peer takes no requests ({why}); see whether routes are right"
             self._lose(ConnectFailed(text, stage=STAGE_READING), None)
         self._was_turned_away = True
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether connects have failed so often, or for so long, that the queue is to wait as a whole.
+
+        Momentum waits for 50 failures (momentum.md 6.3): its tries follow each other at once. Ours have
+        growing pauses, and 50 of them would be three quarters of an hour; so one is enough by default.
+        """
+        failures = self.failures + self._losses
+        often, long = self._settings.delay_failures, self._settings.delay_s
+        seconds = self._services.clock.monotonic() - self._failing_since
+        return 0 < often <= failures or (failures > 0 and 0 < long <= seconds)
 
     def ready_at(self) -> float:
         """Return when the next connect is allowed, monotonic; what has passed is now."""
@@ -225,6 +238,8 @@ class Connector:
 
     def _fail(self, failure: ConnectFailed, connection: Connection | None) -> None:
         monotonic = self._services.clock.monotonic()
+        if self.failures + self._losses == 1:
+            self._failing_since = monotonic
         if self._not_before <= monotonic:
             self._not_before = monotonic + backoff(self.failures + self._losses, random.random())
         wait = self._not_before - monotonic

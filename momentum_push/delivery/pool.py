@@ -321,7 +321,7 @@ class Pool:
         is_served = self._fleet.is_serving
         if failure.is_credential and counts:
             self._standing.accuse(failure.reason, failure.stage, connection, 1 if is_served else SUSPECT)
-        elif not failure.is_credential and not is_served:
+        elif not failure.is_credential and not is_served and self._connector.is_hopeless:
             self._standing.shut_out(failure, wait)
 
     def _counts(self, connection: Connection | None) -> bool:

@@ -87,6 +87,10 @@ class PoolSettings:
     is_suspended: bool = False
     avoid_s: float = 120.0
     """How long an address is avoided that failed, while there are others (`host_failure_retry`)."""
+    delay_failures: int = 1
+    """Failed connects in a row that hold the queue; 0: never (`mx_failures_to_delay`)."""
+    delay_s: float = 900.0
+    """Without a connection, until the queue is held; 0: never (`connect_timeout_to_delay`)."""
     collapse_waiting: bool = False
     weight: int = 1
     """`delivery_weight`: this queue's part of what a turn of the loop sends, beside others'."""
@@ -163,6 +167,8 @@ class SettingsReader:
             dead_token_limit=scope["apn_dead_token_limit"],
             is_suspended=scope["suspend_delivery"],
             avoid_s=float(scope["host_failure_retry"]),
+            delay_failures=scope["mx_failures_to_delay"],
+            delay_s=float(scope["connect_timeout_to_delay"]),
             collapse_waiting=scope["collapse_waiting"],
             weight=scope["delivery_weight"],
         )

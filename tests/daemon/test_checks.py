@@ -83,8 +83,7 @@ def test_problems_come_sorted_by_place_and_once(tmp_path: Path) -> None:
     ("extra", "domain", "option"),
     [
         ("", "scope_max_outbound_connections = 3", "scope_max_outbound_connections"),
-        ("", "mx_failures_to_delay = 20", "mx_failures_to_delay"),
-        ("", "connect_timeout_to_delay = 600", "connect_timeout_to_delay"),
+        ("server_max_outbound_connections = 3", "", "server_max_outbound_connections"),
     ],
 )
 def test_options_of_a_later_version_are_warned_of_where_they_stand(

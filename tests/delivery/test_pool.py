@@ -308,6 +308,39 @@ def test_an_outage_holds_the_queue_with_one_record_and_backs_off() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("failures", "seconds", "at"),
+    [
+        pytest.param(1, 0.0, 0, id="the first failure"),
+        pytest.param(3, 0.0, 2, id="the third failure"),
+        pytest.param(0, 10.0, 4, id="ten seconds"),
+        pytest.param(5, 10.0, 4, id="whichever comes first"),
+        pytest.param(0, 0.0, None, id="never"),
+    ],
+)
+def test_the_queue_is_delayed_after_so_many_failures_or_seconds(
+    failures: int, seconds: float, at: int | None
+) -> None:
+    """momentum.md 6.3, mx_failures_to_delay and connect_timeout_to_delay; the pauses are the same in any case."""
+
+    async def scene(world: World) -> None:
+        world.refuse()
+        await world.put(5)
+        for number, pause in enumerate((1, 2, 4, 8, 16, 32)):
+            assert world.dials == number + 1
+            is_held = at is not None and number >= at
+            assert world.queue.hold_reason == ("outage" if is_held else "")
+            assert len(world.log.written) == is_held
+            await world.advance(pause * 0.49)
+            assert world.dials == number + 1, "at least half of it is waited"
+            await world.advance(pause * 0.52)
+        world.refusal = None
+        await world.advance(61)
+        assert (world.queue.hold_reason, world.pool.in_flight) == ("", 5)
+
+    play(scene, delay_failures=failures, delay_s=seconds)
+
+
 def test_an_outage_ends_with_the_first_connection_and_the_next_writes_its_own_record() -> None:
     async def scene(world: World) -> None:
         world.refuse()

@@ -62,6 +62,8 @@ def read(key: Key, options: str = "", more: str = "") -> PoolSettings:
         ("", {"dead_token_limit": 20}),
         ("", {"avoid_s": 120.0}),
         ("host_failure_retry = 7", {"avoid_s": 7.0}),
+        ("mx_failures_to_delay = 50", {"delay_failures": 50}),
+        ("connect_timeout_to_delay = 60", {"delay_s": 60.0}),
         ("", {"collapse_waiting": False, "weight": 1}),
         ("collapse_waiting = true\ndelivery_weight = 5", {"collapse_waiting": True, "weight": 5}),
         ("apn_dead_token_limit = 0", {"dead_token_limit": 0}),

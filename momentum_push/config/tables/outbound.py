@@ -88,9 +88,9 @@ _RETRY = (
     Option(
         "mx_failures_to_delay",
         Kind.INTEGER,
-        50,
+        1,
         _ROUTES,
-        help="not served: an outage holds the queue from the first round of failed connects",
+        help="failed connects in a row that delay the whole queue; 0: never for that",
     ),
     Option(
         "host_failure_retry",
@@ -106,7 +106,7 @@ _RETRY = (
         900,
         _ALL,
         "seconds",
-        "not served: an outage holds the queue from the first round of failed connects",
+        "without a connection, until the whole queue is delayed; 0: never for that",
     ),
     Option(
         "max_resident_active_queue",
