@@ -285,6 +285,7 @@ def _connection_options(scope: Scope) -> ConnectionOptions:
         max_streams=scope["max_streams_per_connection"],
         max_deliveries=scope["max_deliveries_per_connection"],
         max_age_s=float(scope["max_outbound_connection_age"]),
+        auto_collapse=scope["auto_collapse"],
     )
 
 

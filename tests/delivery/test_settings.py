@@ -84,6 +84,8 @@ def test_options_become_those_of_connections(key: Key) -> None:
     ).options
     assert (options.connect_timeout_s, options.response_timeout_s, options.idle_timeout_s) == (3.0, 7.0, 60.0)
     assert (options.ping_interval_s, options.max_streams, options.max_deliveries) == (9.0, 50, 1000)
+    assert read(key, "auto_collapse = true").options.auto_collapse
+    assert not options.auto_collapse
 
 
 def test_defaults_are_those_of_apn_domains(key: Key) -> None:

@@ -23,6 +23,13 @@ _DELIVERY = (
     ),
     Option("routes", Kind.LIST, [], _ROUTES, help='where to connect: apn://host?port=N&pref=P, "host:port"'),
     Option(
+        "auto_collapse",
+        Kind.BOOLEAN,
+        False,
+        _ALL,
+        help="an alert without apns-collapse-id has its apns-id for one: a copy replaces the first",
+    ),
+    Option(
         "collapse_waiting",
         Kind.BOOLEAN,
         False,

@@ -107,6 +107,7 @@ class Connection(asyncio.BufferedProtocol):
                 response_timeout_s=options.response_timeout_s,
                 max_streams=options.max_streams,
                 max_deliveries=options.max_deliveries,
+                auto_collapse=options.auto_collapse,
                 is_probing=credential.is_token,
                 epoch=clock.now() - clock.monotonic(),
             )

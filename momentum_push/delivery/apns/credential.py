@@ -51,9 +51,6 @@ class Credential(Protocol):
     def authorize(self, held: HeldToken | None, now: float, monotonic: float) -> HeldToken | None:
         """Return what a connection sends as `authorization`, by what it holds; None: replace it."""
 
-    def covers(self, topic: str) -> bool:
-        """Whether this credential may send to the topic, as far as one can tell from here."""
-
 
 class TokenCredential:
     """A signing key; each connection holds a token of its own (apns.md 5.5)."""
@@ -74,9 +71,6 @@ class TokenCredential:
             self.on_mint(self.key.key_id)
         return token
 
-    def covers(self, topic: str) -> bool:
-        return True
-
     def __repr__(self) -> str:
         return f"<{self.identity}>"
 
@@ -94,9 +88,6 @@ class CertificateCredential:
 
     def authorize(self, held: HeldToken | None, now: float, monotonic: float) -> HeldToken | None:
         return _CERTIFICATE_HELD
-
-    def covers(self, topic: str) -> bool:
-        return not self.certificate.topics or topic in self.certificate.topics
 
     def date_problems(self, scope: Scope, now: float) -> list[Problem]:
         """Return what its dates call for: a warning 30 days ahead, an error when it has expired."""

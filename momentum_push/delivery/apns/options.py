@@ -77,6 +77,8 @@ class ConnectionOptions:
     """0: no limit."""
     max_age_s: float = 0.0
     """It is replaced at 75 to 100 % of this; 0: never."""
+    auto_collapse: bool = False
+    """Alerts without a collapse id get one of their own."""
     busy_ping_interval_s: float = 10.0
     ping_timeout_s: float = 10.0
 
@@ -88,6 +90,7 @@ class WireOptions:
     authority: str
     response_timeout_s: float = 30.0
     max_streams: int = 1000
+    auto_collapse: bool = False
     max_deliveries: int = 0
     """Requests after which the connection drains; 0: no limit."""
     is_probing: bool = True

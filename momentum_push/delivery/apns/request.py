@@ -18,6 +18,9 @@ Messages of one injection differ in two fields, so their blocks are put together
     ├ head: :method … name of :path ─┼ token ─┼ tail: authorization … name of apns-id ─┼ apns-id ┤
       one per length of token                   one per (part, topic, authorization)
 
+With `auto_collapse` an alert without a collapse id of its own has its apns-id for one, so that on the device
+a copy takes the place of the first one (apns.md 10): one more name and value, after the apns-id.
+
 The pieces hold for one version of the peer's table. A block that changed the table is good for one
 message; the next one is made anew, and then everything in it is an index.
 """
@@ -42,8 +45,9 @@ Constants = tuple[bytes, str, str, int]
 class RequestWriter:
     """Makes the header blocks of one connection, in the order in which they must go out."""
 
-    def __init__(self, authority: str) -> None:
+    def __init__(self, authority: str, *, auto_collapse: bool = False) -> None:
         self._authority = authority.encode()
+        self._auto_collapse = auto_collapse
         self._encoder = FieldEncoder()
         self._version = -1  # of the table, for all that is kept below
         self._head = b""
@@ -54,6 +58,7 @@ class RequestWriter:
         self._topic = ""
         self._authorization = b""
         self._tail = b""
+        self._is_own_collapse = False
         self._size = 0  # of a block's names and values, token and apns-id aside
 
     def resize(self, allowed: int) -> None:
@@ -78,7 +83,11 @@ class RequestWriter:
         token, apns_id = message.token.encode(), message.apns_id.encode()
         head = self._heads.get(len(token)) or self._make_head(len(token))
         block = b"".join((head, token, self._tail, _LENGTHS[len(apns_id)], apns_id))
-        return block, self._size + len(token) + len(apns_id)
+        size = self._size + len(token) + len(apns_id)
+        if self._is_own_collapse:
+            block += self._passing(b"apns-collapse-id", apns_id)
+            size += len(b"apns-collapse-id") + len(apns_id)
+        return block, size
 
     def _begin(self, message: Message, topic: str, authorization: bytes) -> tuple[bytes, int]:
         """Make the pieces for another part; where that moves the table, a whole block for once."""
@@ -89,10 +98,15 @@ class RequestWriter:
         head = self._heads.get(len(token)) or self._make_head(len(token))
         tail, self._size = self._write_tail(part, topic, authorization)
         written = self._passing(b"apns-id", apns_id)
+        size = self._size + len(token) + len(apns_id)
+        self._is_own_collapse = self._auto_collapse and not part.collapse_id and part.push_type == "alert"
+        if self._is_own_collapse:
+            written += self._passing(b"apns-collapse-id", apns_id)
+            size += len(b"apns-collapse-id") + len(apns_id)
         if self._version == encoder.version:
             self._tail = tail + self._names[b"apns-id"]
             self._part, self._topic, self._authorization = part, topic, authorization
-        return b"".join((head, token, tail, written)), self._size + len(token) + len(apns_id)
+        return b"".join((head, token, tail, written)), size
 
     def _forget(self) -> None:
         """Drop what pointed into the table as it was, and begin a block for the table as it is."""

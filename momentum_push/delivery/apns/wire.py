@@ -87,7 +87,7 @@ class Wire:
         """When the PING that waits for its ACK went out."""
         self.sent = 0
         self._exchanges: dict[int, Exchange] = {}  # by stream id, and so in the order of their deadlines
-        self._writer = RequestWriter(options.authority)
+        self._writer = RequestWriter(options.authority, auto_collapse=options.auto_collapse)
         self._link = Link(self._writer.resize)
         self._cutter = FrameCutter()
         self._next_id = 1

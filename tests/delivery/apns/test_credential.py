@@ -94,7 +94,7 @@ def test_a_key_makes_a_credential_that_counts_its_mints(key_file: Path) -> None:
     assert problems == []
     assert isinstance(credential, TokenCredential)
     assert credential.identity == "key ABC1234567 of team TEAM123456"
-    assert (credential.is_token, credential.default_topic, credential.covers("anything")) == (True, "", True)
+    assert (credential.is_token, credential.default_topic) == (True, "")
     held = credential.authorize(None, NOW, 0.0)
     assert credential.authorize(held, NOW + 1, 1.0) is held
     assert credential.authorize(None, NOW, 0.0) == held
@@ -107,8 +107,6 @@ def test_a_certificate_makes_a_credential_with_its_topic(tmp_path: Path) -> None
     assert isinstance(credential, CertificateCredential)
     assert credential.identity == f"certificate {credential.certificate.fingerprint}"
     assert (credential.is_token, credential.default_topic) == (False, APP)
-    assert credential.covers(APP)
-    assert not credential.covers("com.example.other")
     held = credential.authorize(None, NOW, 0.0)
     assert held is not None
     assert held.value == b""

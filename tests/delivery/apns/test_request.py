@@ -19,8 +19,8 @@ Fields = list[tuple[bytes, bytes]]
 class Pair:
     """A writer and the peer that reads its blocks."""
 
-    def __init__(self, authority: str = "h") -> None:
-        self.writer, self.decoder = RequestWriter(authority), Decoder()
+    def __init__(self, authority: str = "h", *, auto_collapse: bool = False) -> None:
+        self.writer, self.decoder = RequestWriter(authority, auto_collapse=auto_collapse), Decoder()
 
     def fields(self, sent: Message, topic: str, authorization: bytes) -> Fields:
         block, size = self.writer.block(sent, topic, authorization)
@@ -51,6 +51,18 @@ def test_expiration_is_always_sent_and_absolute() -> None:
     fields = dict(pair.fields(message(part=part(expiration=1_800_000_000)), "t", b""))
     assert fields[b"apns-expiration"] == b"1800000000"
     assert dict(pair.fields(message(part=part(expiration=0)), "t", b""))[b"apns-expiration"] == b"0"
+
+
+def test_with_auto_collapse_an_alert_without_a_collapse_id_has_its_apns_id_for_one() -> None:
+    """apns.md 10: then a copy after an unknown outcome takes the first one's place on the device."""
+    pair = Pair(auto_collapse=True)
+    alert, own, quiet = part(), part(collapse_id="mine"), part(push_type="background")
+    for sent in [message(part=which) for which in (alert, alert, own, alert, quiet, own, quiet, alert)]:
+        fields = dict(pair.fields(sent, "t", b"bearer x"))
+        wanted = sent.apns_id if sent.part is alert else sent.part.collapse_id
+        assert fields.get(b"apns-collapse-id", b"").decode() == wanted
+    plain = Pair().fields(message(part=alert), "t", b"bearer x")
+    assert "apns-collapse-id" not in names(plain)
 
 
 def test_a_certificate_request_has_no_authorization_and_topics_may_be_left_to_it() -> None:
