@@ -321,7 +321,7 @@ def test_an_outage_holds_the_queue_with_one_record_and_backs_off() -> None:
 def test_the_queue_is_delayed_after_so_many_failures_or_seconds(
     failures: int, seconds: float, at: int | None
 ) -> None:
-    """momentum.md 6.3, mx_failures_to_delay and connect_timeout_to_delay; the pauses are the same in any case."""
+    """momentum.md 6.3, mx_failures_to_delay and connect_timeout_to_delay; the pauses stay the same."""
 
     async def scene(world: World) -> None:
         world.refuse()
