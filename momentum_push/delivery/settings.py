@@ -34,6 +34,8 @@ __all__ = ["Limit", "PoolSettings", "SettingsReader"]
 Credential = TokenCredential | CertificateCredential
 
 _NO_LIMIT = 1 << 30
+_LEAST_RATE = 6000
+"""Messages a minute that a queue should be let through; less by its connections' wear is rarely meant."""
 
 _TRUST_OPTIONS = (
     "apn_auth_key",
@@ -142,7 +144,7 @@ class SettingsReader:
         proxy, found = read_proxy(scope)
         problems += found + self._header_problems(scope)
         credential, context, found = self._trust(scope)
-        problems = problems + found + _environment_problems(scope, credential, routes)
+        problems = problems + found + _environment_problems(scope, credential, routes) + _wear_problems(scope)
         if not self._config.is_apn(key.domain):
             what = f'domain "{key.domain}" is not delivered to APNs'
             problems.append(Problem(place, what, 'configure it with delivery_method = "apn"'))
@@ -261,6 +263,18 @@ def _environment_problems(
     hosts = dict.fromkeys(route.verify_name or route.host for route in routes)
     known = [(host, environment) for host in hosts if (environment := environment_of(host))]
     return credential.route_problems(scope, known)
+
+
+def _wear_problems(scope: Scope) -> list[Problem]:
+    """Warn where connections are worn out faster than new ones may be made."""
+    each, connects = scope["max_deliveries_per_connection"], scope["max_connects_per_minute"]
+    rate = each * connects
+    if not 0 < rate < _LEAST_RATE:
+        return []
+    what = f"max_deliveries_per_connection = {each} with max_connects_per_minute = {connects}"
+    what += f" lets through {rate} messages a minute"
+    fix = "raise the first, or leave it out; Apple takes any number over one connection"
+    return [Problem(_place(scope, "max_deliveries_per_connection"), what, fix, is_warning=True)]
 
 
 def _place(scope: Scope, option: str) -> Place:

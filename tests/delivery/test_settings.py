@@ -241,6 +241,28 @@ def test_a_proxy_is_part_of_what_a_connection_is_made_by(key: Key) -> None:
     assert "s3cr3t" not in repr(password)
 
 
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ("", None),
+        ("max_deliveries_per_connection = 1", 120),
+        ("max_deliveries_per_connection = 49", 5880),
+        ("max_deliveries_per_connection = 50", None),
+        ("max_deliveries_per_connection = 1 max_connects_per_minute = 0", None),
+    ],
+)
+def test_connections_that_wear_out_faster_than_they_may_be_made_are_warned_of(
+    key: Key, options: str, rate: int | None
+) -> None:
+    wholly = config(
+        f"""domain "{NEWS}" {{ delivery_method = "apn" routes = ( "x.test" ) {credential(key)} {options} }}"""
+    )
+    settings, problems = SettingsReader(wholly, ManualClock()).read(KEY)
+    assert settings is not None
+    assert [f"{rate} messages a minute" in problem.what for problem in problems] == [True] * bool(rate)
+    assert all(problem.is_warning for problem in problems)
+
+
 # --- certificates (apns.md 1.4)
 
 MARKS = {"development": ["1"], "production": ["2"], "universal": ["1", "2"], "unmarked": []}
