@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from momentum_push.errors import ProtocolError
 
@@ -103,17 +103,23 @@ class FrameCutter:
     def __init__(self) -> None:
         self._rest = b""
 
-    def cut(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+    def cut(
+        self, data: bytes, see_to: Callable[[bytes, int], int] = lambda data, start: start
+    ) -> Iterator[tuple[int, bytes]]:
         """Yield (type, whole frame) for each frame that is complete now.
 
         The iterator must be used up, or the connection given up.
+
+        Args:
+            see_to: is asked wherever a frame begins, and returns where the frames end that it took from
+                there; they are not yielded. To look at frames in place is several times faster.
 
         Raises:
             Breach: a frame longer than allowed; what is no HTTP/2 at all looks like this, too.
         """
         if self._rest:
             data = self._rest + data
-        start, end = 0, len(data)
+        start, end = see_to(data, 0), len(data)
         while end - start >= HEADER_LENGTH:
             length = data[start] << 16 | data[start + 1] << 8 | data[start + 2]
             if length > MAX_FRAME:
@@ -121,10 +127,8 @@ class FrameCutter:
             after = start + HEADER_LENGTH + length
             if after > end:
                 break
-            kind = data[start + 3]
-            cut = data[start:after]
-            start = after
-            yield kind, cut
+            yield data[start + 3], data[start:after]
+            start = see_to(data, after)
         self._rest = data[start:]
 
 

@@ -16,7 +16,7 @@ WEAR = 3
 
 
 class Wear:
-    """The counts of one connection; `wire` sets them to 0 itself where every nanosecond counts."""
+    """The counts of one connection."""
 
     def __init__(self) -> None:
         self.timeouts = self.faults = self.refusals = 0

@@ -7,8 +7,8 @@
 The protocol beneath the requests (settings, windows, header blocks in pieces, a peer's misdeeds) is in
 `link`, what a request looks like in `request`. Two paths are kept short, because everything takes them:
 `send`, whose every request adds four pieces to one list of bytes, and the answer that is one frame and
-begins with `:status 200` in one byte: nothing else of it is read, for nothing else of it counts
-(apns.md 4.1). What is decided here:
+begins with `:status 200` in one byte: it is settled where it lies, nothing else of it is read, for nothing
+else of it counts (apns.md 4.1). What is decided here:
 
 - *When a request may go out.* After the peer's SETTINGS. With provider tokens one request alone, the
   probe, until its answer proves the token (apns.md 6.1). Then up to min(peer's limit, ours); never
@@ -33,6 +33,7 @@ begins with `:status 200` in one byte: nothing else of it is read, for nothing e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -44,12 +45,24 @@ from momentum_push.delivery.apns.frames import (
     FRAME_HEAD,
     HEADER_LENGTH,
     HEADERS,
+    MAX_FRAME,
+    RST_STREAM,
     Breach,
     Code,
     FrameCutter,
     split_request,
 )
-from momentum_push.delivery.apns.link import MAX_WINDOW, Chunk, Credit, Goodbye, Head, Link, Pong, Reset
+from momentum_push.delivery.apns.link import (
+    MAX_IDLE_FRAMES,
+    MAX_WINDOW,
+    Chunk,
+    Credit,
+    Goodbye,
+    Head,
+    Link,
+    Pong,
+    Reset,
+)
 from momentum_push.delivery.apns.options import WireOptions
 from momentum_push.delivery.apns.request import RequestWriter
 from momentum_push.delivery.apns.response import Farewell, error_name, read_farewell
@@ -64,7 +77,9 @@ Request = tuple[Message, str]
 
 MAX_STREAM_ID = 2**31 - 1
 
-_WHOLE_HEADERS = bytes((HEADERS, END_HEADERS | END_STREAM))  # type and flags of an answer that is one frame
+_WHOLE = END_HEADERS | END_STREAM  # flags of an answer that is one frame
+_LONGEST = MAX_FRAME << 8 | 0xFF  # length and type of the longest frame there may be
+_RESET = 4 << 8 | RST_STREAM  # length and type of a reset
 _STATUS_200 = 0x88  # `:status 200` as the first field of a block: entry 8 of the static table
 
 
@@ -221,14 +236,7 @@ class Wire:
         if self.error:
             return outcomes
         try:
-            for kind, frame in self._cutter.cut(data):
-                if (
-                    frame[3:5] == _WHOLE_HEADERS
-                    and len(frame) > HEADER_LENGTH
-                    and frame[HEADER_LENGTH] == _STATUS_200
-                    and self._accept(frame, now, outcomes)
-                ):
-                    continue
+            for kind, frame in self._cutter.cut(data, partial(self._accept, now, outcomes)):
                 event = self._link.take(kind, frame)
                 if event is not None:
                     _HANDLERS[type(event)](self, event, now, outcomes)
@@ -315,19 +323,47 @@ class Wire:
 
     # --- inside: in
 
-    def _accept(self, frame: bytes, now: float, outcomes: list[Outcome]) -> bool:
-        """Settle a request by an answer of one frame with status 200; False: it is not that simple."""
-        stream_id = int.from_bytes(frame[5:HEADER_LENGTH])
-        exchange = self._exchanges.get(stream_id)
-        if exchange is None or exchange.status or self._link.is_inside_block:
-            return False
-        del self._exchanges[stream_id]
-        self.is_proven = True
-        wear = self._wear
-        wear.timeouts = wear.faults = wear.refusals = 0
-        seconds, size = now - exchange.sent_at, exchange.size
-        outcomes.append(Outcome(exchange.message, Phase.ANSWERED, 200, size=size, seconds=seconds))
-        return True
+    def _accept(self, now: float, outcomes: list[Outcome], data: bytes, start: int) -> int:
+        """Settle the requests whose answers are one frame with status 200, frame behind frame.
+
+        With them go resets of streams that have ended, which mean nothing: some peers send one behind each
+        answer to a body that they did not read.
+
+        Returns:
+            Where the first frame begins that is not as simple as that.
+        """
+        link, exchanges, read, end = self._link, self._exchanges, FRAME_HEAD.unpack_from, len(data)
+        if link.is_inside_block:
+            return start
+        answered, ended, allowed = len(outcomes), 0, MAX_IDLE_FRAMES - link.idle_frames
+        while start + HEADER_LENGTH < end:
+            kind, flags, stream_id = read(data, start)
+            after = start + HEADER_LENGTH + (kind >> 8)
+            if after > end:
+                break
+            if flags == _WHOLE and kind & 0xFF == HEADERS and data[start + HEADER_LENGTH] == _STATUS_200:
+                exchange = exchanges.get(stream_id)
+                if exchange is None or exchange.status or kind > _LONGEST:
+                    break
+                del exchanges[stream_id]
+                seconds, size = now - exchange.sent_at, exchange.size
+                outcomes.append(Outcome(exchange.message, Phase.ANSWERED, 200, "", 0, 0.0, size, seconds))
+            elif (
+                kind != _RESET
+                or stream_id in exchanges
+                or not stream_id & 1
+                or stream_id >= self._next_id
+                or ended >= allowed
+            ):
+                break
+            else:
+                ended += 1
+            start = after
+        link.idle_frames += ended
+        if len(outcomes) > answered:
+            self.is_proven = True
+            self._wear.answered(200)
+        return start
 
     def _exchange_of(self, stream_id: int) -> Exchange | None:
         """Return the request of a stream; None: it has ended, and what comes late for it is nothing to us."""
