@@ -17,6 +17,9 @@ from tests.helpers.peer import Peer, join
 TOKEN = b"bearer a.b.c"
 TOPIC = "com.example.news"
 BAD = b'{"reason":"BadDeviceToken"}'
+ANSWER_200 = b"\0\0\1\1\5%b\x88"
+"""HEADERS that end their stream; to be filled with its number."""
+RESET = b"\0\0\4\3\0%b\0\0\0\0"
 
 
 def joined(peer: Peer | None = None, **changes: Any) -> tuple[Wire, Peer]:
@@ -124,6 +127,13 @@ def test_a_token_connection_sends_one_request_and_holds_the_rest_until_its_answe
     peer.answer(1)
     join(wire, peer)
     assert wire.capacity == 1000
+
+
+def test_the_shortest_answer_there_is_proves_the_token() -> None:
+    wire, _ = joined(is_probing=True)
+    wire.send(requests(messages(1)), TOKEN, 0.0)
+    assert phases(wire.receive(ANSWER_200 % b"\0\0\0\1", 0.0)) == [(1, "ANSWERED")]
+    assert wire.is_proven
 
 
 @pytest.mark.parametrize("code", [7, 2])
@@ -334,6 +344,31 @@ def test_a_reset_after_the_complete_answer_is_ignored() -> None:
     assert phases(join(wire, peer)) == [(1, "ANSWERED")]
     assert not wire.error
     assert wire.in_flight == 1
+
+
+def test_a_reset_behind_each_answer_is_ignored_however_many_there_are() -> None:
+    wire, _ = joined()
+    wire.send(requests(messages(9)), TOKEN, 0.0)
+    read = b"".join(ANSWER_200 % number.to_bytes(4) + RESET % number.to_bytes(4) for number in range(1, 19, 2))
+    assert phases(wire.receive(read, 0.0)) == [(number, "ANSWERED") for number in range(1, 10)]
+    assert (wire.error, wire.blame, wire.in_flight) == ("", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("behind", "what"),
+    [
+        (RESET % b"\0\0\0\2", "on stream 2"),
+        (RESET % b"\0\0\0\0", "on stream 0"),
+        (RESET % b"\0\0\0\5", "never opened"),
+        (b"\0\x40\1\1\5\0\0\0\3\x88" + bytes(1 << 14), "16385 bytes"),
+    ],
+)
+def test_a_breach_behind_an_answer_in_the_same_read_is_met(behind: bytes, what: str) -> None:
+    wire, peer = joined()
+    sent(wire, peer, 2)
+    found = wire.receive(ANSWER_200 % b"\0\0\0\1" + behind, 0.0)
+    assert phases(found) == [(1, "ANSWERED"), (2, "UNKNOWN")]
+    assert what in wire.error
 
 
 def test_a_status_without_the_end_of_its_body_counts_at_the_deadline() -> None:
@@ -714,6 +749,9 @@ def test_any_cut_of_the_bytes_gives_the_same_outcomes(step: int) -> None:
         peer.raw(b"\0\0\4\3\0\0\0\0\5\0\0\0\7")
         peer.goaway(9, debug=b'{"reason":"Shutdown"}')
         peer.answer(7, 400, BAD)
+        peer.answer(9)
+        peer.raw(RESET % b"\0\0\0\x09")
+        peer.answer(11)
         peer.raw(b"\0\0\4\7\0\0\0\0\0abcd")
         found = join(wire, peer, step=cut)
         return [(o.message.sequence, o.phase.name, o.status, o.reason) for o in found]
