@@ -349,7 +349,8 @@ def test_a_reset_after_the_complete_answer_is_ignored() -> None:
 def test_a_reset_behind_each_answer_is_ignored_however_many_there_are() -> None:
     wire, _ = joined()
     wire.send(requests(messages(9)), TOKEN, 0.0)
-    read = b"".join(ANSWER_200 % number.to_bytes(4) + RESET % number.to_bytes(4) for number in range(1, 19, 2))
+    streams = [number.to_bytes(4) for number in range(1, 19, 2)]
+    read = b"".join(ANSWER_200 % stream + RESET % stream for stream in streams)
     assert phases(wire.receive(read, 0.0)) == [(number, "ANSWERED") for number in range(1, 10)]
     assert (wire.error, wire.blame, wire.in_flight) == ("", "", 0)
 
