@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from momentum_push.injection.http_answers import RequestRefused
 from momentum_push.injection.http_drafts import Result
 from momentum_push.message import Refusal
-from momentum_push.message.names import apns_ids, message_ids
+from momentum_push.message.names import both
 
 __all__ = ["SLICE", "Ledger", "Pieces", "outcome", "refusals_of", "render", "slices"]
 
@@ -36,12 +36,13 @@ _encode = msgspec.json.Encoder().encode
 def render(results: Sequence[Result]) -> bytes:
     """Return results as JSON objects with commas between; message ids and UUIDs need no escaping."""
     messages = [result for result in results if not isinstance(result, Refusal)]
-    pairs = zip(message_ids(messages), apns_ids(messages), strict=True)
-    taken = [f'{{"id":"{mid}","apns_id":"{apns_id}"}}' for mid, apns_id in pairs]
-    if len(taken) < len(results):
-        there = iter(taken)
-        taken = [_refusal(result) if isinstance(result, Refusal) else next(there) for result in results]
-    return ",".join(taken).encode()
+    text = both(messages, '{"id":"', '","apns_id":"', '"},')
+    if len(messages) == len(results):
+        return text[:-1].encode()
+    there = iter(text.split("},"))
+    return ",".join(
+        [_refusal(result) if isinstance(result, Refusal) else next(there) + "}" for result in results]
+    ).encode()
 
 
 def _refusal(refusal: Refusal) -> str:
