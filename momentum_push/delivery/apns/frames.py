@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from momentum_push.errors import ProtocolError
 
@@ -23,7 +23,7 @@ __all__ = [
     "Code",
     "FrameCutter",
     "frame",
-    "split_request",
+    "requests_of",
     "unpad",
 ]
 
@@ -69,7 +69,41 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     return FRAME_HEAD.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 
 
-def split_request(stream_id: int, block: bytes, body: bytes, step: int) -> Iterator[bytes]:
+def requests_of(
+    first: int, blocks: Sequence[list[bytes]], lengths: list[int], bodies: list[bytes], step: int
+) -> list[bytes]:
+    """Return the frames of requests, in pieces.
+
+    Args:
+        first: the stream of the first one.
+        blocks: their header blocks, in columns: the first block is the first of each column, joined.
+        lengths: the bytes of each block.
+        step: the longest frame that the peer takes.
+    """
+    count = len(bodies)
+    if max(lengths) > step or max(map(len, bodies)) > step:
+        rows = zip(range(first, first + 2 * count, 2), zip(*blocks, strict=True), bodies, strict=True)
+        return [
+            piece for number, block, body in rows for piece in _split(number, b"".join(block), body, step)
+        ]
+    packed = struct.pack(f">{count}I", *range(first, first + 2 * count, 2))
+    streams = [packed[start : start + 4] for start in range(0, 4 * count, 4)]
+    heads = _openings(HEADERS, END_HEADERS, lengths)
+    data = _openings(DATA, END_STREAM, list(map(len, bodies)))
+    columns = (heads, streams, *blocks, data, streams, bodies)
+    pieces = [b""] * (len(columns) * count)
+    for place, column in enumerate(columns):
+        pieces[place :: len(columns)] = column
+    return pieces
+
+
+def _openings(kind: int, flags: int, lengths: list[int]) -> list[bytes]:
+    """Return what stands before the stream in the head of each frame."""
+    known = {length: FRAME_HEAD.pack(length << 8 | kind, flags, 0)[:5] for length in set(lengths)}
+    return [known[length] for length in lengths]
+
+
+def _split(stream_id: int, block: bytes, body: bytes, step: int) -> Iterator[bytes]:
     """Yield the frames of a request whose header block or body is longer than one frame of `step` bytes."""
     kind, flags = HEADERS, 0
     for start in range(0, len(block), step):

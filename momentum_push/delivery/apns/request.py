@@ -13,7 +13,8 @@ untouched. Checks were made at injection (`message.rules`); nothing is checked a
 `apns-expiration` is always sent. Left out, Apple stores as long as it likes; `0` means one attempt;
 both must be somebody's decision (apns.md 2.4).
 
-Messages of one injection differ in two fields, so their blocks are put together from three pieces:
+Messages of one injection differ in two fields, so their blocks are put together from three pieces, for many
+of them at once in columns (`blocks`):
 
     ├ head: :method … name of :path ─┼ token ─┼ tail: authorization … name of apns-id ─┼ apns-id ┤
       one per length of token                   one per (part, topic, authorization)
@@ -27,10 +28,14 @@ message; the next one is made anew, and then everything in it is an index.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from momentum_push.delivery.apns.headers import FieldEncoder, integer
 from momentum_push.message import Message, Part
+from momentum_push.message.names import apns_ids
 
-__all__ = ["RequestWriter"]
+__all__ = ["Blocks", "RequestWriter"]
 
 PATH = b"/3/device/"
 MAX_KEPT = 256
@@ -40,6 +45,28 @@ _LENGTHS = tuple(integer(length, 7) for length in range(1024))
 
 Constants = tuple[bytes, str, str, int]
 """authorization, topic, push type, priority"""
+
+
+class Blocks(NamedTuple):
+    """The header blocks of one or more requests."""
+
+    columns: list[list[bytes]]
+    """What they are made of: the first block is the first of each column, joined."""
+    lengths: list[int]
+    """Bytes of each block."""
+    sizes: list[int]
+    """Bytes of each one's names and values unpacked."""
+
+
+class _Frame(NamedTuple):
+    """What stands around token and apns-id in a block."""
+
+    head: bytes
+    tail: bytes
+    collapse: bytes
+    """Before the apns-id where it stands a second time, as collapse id; empty: it does not."""
+    length: int
+    size: int
 
 
 class RequestWriter:
@@ -58,6 +85,7 @@ class RequestWriter:
         self._topic = ""
         self._authorization = b""
         self._tail = b""
+        self._frames: dict[tuple[int, int], _Frame] = {}  # of all of these, by the lengths of token and id
         self._is_own_collapse = False
         self._size = 0  # of a block's names and values, token and apns-id aside
 
@@ -73,21 +101,55 @@ class RequestWriter:
             topic: the topic with its suffix; empty leaves the field out (a certificate's only topic).
             authorization: `bearer <jwt>`; empty with certificates.
         """
-        if (
-            message.part is not self._part
-            or topic != self._topic
-            or authorization is not self._authorization
-            or self._version != self._encoder.version
-        ):
+        if not self._has_pieces(message.part, topic, authorization):
             return self._begin(message, topic, authorization)
         token, apns_id = message.token.encode(), message.apns_id.encode()
-        head = self._heads.get(len(token)) or self._make_head(len(token))
-        block = b"".join((head, token, self._tail, _LENGTHS[len(apns_id)], apns_id))
-        size = self._size + len(token) + len(apns_id)
+        frame = self._frame(len(token), len(apns_id))
+        again = apns_id if frame.collapse else b""
+        return b"".join((frame.head, token, frame.tail, apns_id, frame.collapse, again)), frame.size
+
+    def blocks(self, messages: Sequence[Message], topic: str, authorization: bytes) -> Blocks:
+        """Return the blocks of the first of `messages`, as `block` makes them, of as many as is possible.
+
+        Args:
+            messages: of one part.
+        """
+        if len(messages) == 1 or not self._has_pieces(messages[0].part, topic, authorization):
+            block, size = self.block(messages[0], topic, authorization)
+            return Blocks([[block]], [len(block)], [size])
+        tokens = [message.token.encode() for message in messages]
+        ids = [apns_id.encode() for apns_id in apns_ids(messages)]
+        if len(shapes := set(zip(map(len, tokens), map(len, ids), strict=True))) == 1:
+            frames = [self._frame(*shapes.pop())] * len(ids)
+        else:
+            frames = [
+                self._frame(len(token), len(apns_id)) for token, apns_id in zip(tokens, ids, strict=True)
+            ]
+        columns = [[frame.head for frame in frames], tokens, [frame.tail for frame in frames], ids]
         if self._is_own_collapse:
-            block += self._passing(b"apns-collapse-id", apns_id)
-            size += len(b"apns-collapse-id") + len(apns_id)
-        return block, size
+            columns += [[frame.collapse for frame in frames], ids]
+        return Blocks(columns, [frame.length for frame in frames], [frame.size for frame in frames])
+
+    def _has_pieces(self, part: Part, topic: str, authorization: bytes) -> bool:
+        return (
+            part is self._part
+            and topic == self._topic
+            and authorization is self._authorization
+            and self._version == self._encoder.version
+        )
+
+    def _frame(self, digits: int, width: int) -> _Frame:
+        """Put the pieces together for a token and an apns-id of so many bytes."""
+        frame = self._frames.get((digits, width))
+        if frame is None:
+            head = self._heads.get(digits) or self._make_head(digits)
+            tail, collapse = self._tail + _LENGTHS[width], b""
+            length, size = len(head) + digits + len(tail) + width, self._size + digits + width
+            if self._is_own_collapse:
+                collapse = self._names[b"apns-collapse-id"] + _LENGTHS[width]
+                length, size = length + len(collapse) + width, size + len(b"apns-collapse-id") + width
+            frame = self._frames[digits, width] = _Frame(head, tail, collapse, length, size)
+        return frame
 
     def _begin(self, message: Message, topic: str, authorization: bytes) -> tuple[bytes, int]:
         """Make the pieces for another part; where that moves the table, a whole block for once."""
@@ -106,6 +168,7 @@ class RequestWriter:
         if self._version == encoder.version:
             self._tail = tail + self._names[b"apns-id"]
             self._part, self._topic, self._authorization = part, topic, authorization
+            self._frames.clear()
         return b"".join((head, token, tail, written)), size
 
     def _forget(self) -> None:

@@ -6,9 +6,9 @@
 
 The protocol beneath the requests (settings, windows, header blocks in pieces, a peer's misdeeds) is in
 `link`, what a request looks like in `request`. Two paths are kept short, because everything takes them:
-`send`, whose every request adds four pieces to one list of bytes, and the answer that is one frame and
-begins with `:status 200` in one byte: it is settled where it lies, nothing else of it is read, for nothing
-else of it counts (apns.md 4.1). What is decided here:
+`send`, which writes the requests of one injection in columns, and the answer that is one frame and begins
+with `:status 200` in one byte: it is settled where it lies, nothing else of it is read, for nothing else of
+it counts (apns.md 4.1). What is decided here:
 
 - *When a request may go out.* After the peer's SETTINGS. With provider tokens one request alone, the
   probe, until its answer proves the token (apns.md 6.1). Then up to min(peer's limit, ours); never
@@ -34,12 +34,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
+from operator import add
 from typing import Any
 
 from momentum_push.delivery.apns.exchange import Exchange
 from momentum_push.delivery.apns.frames import (
-    DATA,
     END_HEADERS,
     END_STREAM,
     FRAME_HEAD,
@@ -50,7 +50,7 @@ from momentum_push.delivery.apns.frames import (
     Breach,
     Code,
     FrameCutter,
-    split_request,
+    requests_of,
 )
 from momentum_push.delivery.apns.link import (
     MAX_IDLE_FRAMES,
@@ -178,31 +178,25 @@ class Wire:
         Returns:
             How many were taken; each of them will have exactly one outcome, some at the next `give_back`.
         """
-        link, exchanges, write, pack = self._link, self._exchanges, self._writer.block, FRAME_HEAD.pack
-        add, unfit = link.out.append, len(self._unfit)
-        first = stream_id = self._next_id
-        window, longest, step = link.window, link.initial_window, link.max_frame
+        link, first, unfit = self._link, self._next_id, len(self._unfit)
+        window, longest = link.window, link.initial_window
+        run: list[Message] = []
+        part, shared = None, ""
         for message, topic in islice(requests, max(self._slots(), 0)):
-            body = message.payload
-            length = len(body)
+            length = len(message.payload)
             if length > longest:
                 self._return(message, now)
                 continue
             if length > window:
                 self._room.wanted = length
                 break
-            block, size = write(message, topic, authorization)
-            if length <= step and len(block) <= step:
-                add(pack(len(block) << 8 | HEADERS, END_HEADERS, stream_id))
-                add(block)
-                add(pack(length << 8 | DATA, END_STREAM, stream_id))
-                add(body)
-            else:
-                link.out.extend(split_request(stream_id, block, body, step))
-            exchanges[stream_id] = Exchange(message, now, size + length)
             window -= length
-            stream_id += 2
-        if taken := (stream_id - first) >> 1:
+            if message.part is not part or topic is not shared:
+                self._write(run, shared, authorization, now)
+                part, shared, run = message.part, topic, []
+            run.append(message)
+        self._write(run, shared, authorization, now)
+        if taken := (self._next_id - first) >> 1:
             self._count(taken, link.window - window)
         self._watch_room(now)
         return taken + len(self._unfit) - unfit
@@ -293,6 +287,17 @@ class Wire:
             slots = min(slots, self.options.max_deliveries - self.sent)
         return min(slots, (MAX_STREAM_ID - self._next_id) // 2 + 1)
 
+    def _write(self, run: list[Message], topic: str, authorization: bytes, now: float) -> None:
+        """Write requests that share a part; as many at once as their header blocks allow."""
+        while run:
+            columns, lengths, sizes = self._writer.blocks(run, topic, authorization)
+            done, run, first = run[: len(sizes)], run[len(sizes) :], self._next_id
+            bodies = [message.payload for message in done]
+            self._link.out += requests_of(first, columns, lengths, bodies, self._link.max_frame)
+            self._next_id += 2 * len(done)
+            exchanges = map(Exchange, done, repeat(now), map(add, sizes, map(len, bodies)))
+            self._exchanges.update(zip(range(first, self._next_id, 2), exchanges, strict=True))
+
     def _return(self, message: Message, now: float) -> None:
         """Hand a message back whose body is larger than any stream's window here, and retire the peer.
 
@@ -303,7 +308,6 @@ class Wire:
         self._blame(f"the peer's {why}")
 
     def _count(self, taken: int, octets: int) -> None:
-        self._next_id += 2 * taken
         self._room.spend(taken, octets)
         self.sent += taken
         if self.options.max_deliveries and self.sent >= self.options.max_deliveries:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from momentum_push.delivery.apns.request import RequestWriter
 from momentum_push.message import Message
-from tests.helpers.lists import message, part
+from tests.helpers.lists import message, messages, part
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -186,3 +186,48 @@ def test_a_connection_of_a_thousand_topics_keeps_bytes_for_few_of_them() -> None
     for number in range(1000):
         assert dict(pair.fields(message(part=shared), f"t{number}", b""))[b"apns-topic"] == b"t%d" % number
     assert len(pair.writer._kept) <= 256
+
+
+RUN = st.tuples(
+    st.integers(0, 3), st.integers(0, 1), st.lists(st.sampled_from([1, 32, 32, 58]), min_size=1, max_size=12)
+)
+OWN = "01234567-89AB-4CDE-8F01-23456789ABC%d"
+
+
+@given(
+    steps=st.lists(st.one_of(RUN, RUN, SIZES), max_size=20),
+    auto_collapse=st.booleans(),
+    has_own=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_blocks_of_many_are_those_that_each_would_have(
+    steps: list[int | tuple[int, int, list[int]]], auto_collapse: bool, has_own: bool
+) -> None:
+    together, apart = (RequestWriter("h", auto_collapse=auto_collapse) for _ in range(2))
+    number = 0
+    for step in steps:
+        if isinstance(step, int):
+            together.resize(step)
+            apart.resize(step)
+            continue
+        place, bearer_number, octets = step
+        run = []
+        for count in octets:
+            number += 1
+            own = (OWN % (number % 10))[count % 2 :] if has_own and number % 3 else ""
+            run.append(message(number, part=PARTS[place], token="ab" * count, own_apns_id=own))
+        bearer = b"bearer %d" % bearer_number
+        expected = [apart.block(sent, "t", bearer) for sent in run]
+        found: list[tuple[bytes, int]] = []
+        while run:
+            columns, lengths, sizes = together.blocks(run, "t", bearer)
+            blocks = [b"".join(row) for row in zip(*columns, strict=True)]
+            assert list(map(len, blocks)) == lengths
+            found += zip(blocks, sizes, strict=True)
+            run = run[len(sizes) :]
+        assert found == expected
+
+
+def test_blocks_of_one_part_come_all_at_once_when_the_table_is_settled() -> None:
+    writer, found = RequestWriter("h"), messages(100)
+    assert [len(writer.blocks(found, "t", b"bearer x").sizes) for _ in range(3)] == [1, 1, 100]
