@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 
 from momentum_push.delivery.apns.connection import Connection, ConnectionState
 from momentum_push.delivery.apns.failures import STAGE_READING, ConnectFailed
+from momentum_push.delivery.apns.wire import Request
 from momentum_push.delivery.connector import Connector
 from momentum_push.delivery.fleet import Fleet, Limited
 from momentum_push.delivery.growth import Growth
@@ -34,7 +35,7 @@ from momentum_push.delivery.standing import Standing
 from momentum_push.delivery.trust import SUSPECT
 from momentum_push.delivery.turns import BUDGET
 from momentum_push.delivery.verdict import Judge, Verdict
-from momentum_push.message import Disposition, Message, Outcome, Phase
+from momentum_push.message import Deliveries, Disposition, Message, Outcome, Phase
 from momentum_push.message.rules import effective_topic
 from momentum_push.queues import Queue, Throttle
 
@@ -261,7 +262,7 @@ class Pool:
             gone += len(messages) - len(fit)
             if not fit:
                 break
-            taken = self.connections[index].send([(message, self._topic(message)) for message in fit])
+            taken = self.connections[index].send(self._requests(fit))
             if taken < len(fit):
                 self._source.put_back(fit[taken:])
             sent += taken
@@ -281,13 +282,22 @@ class Pool:
         self._settle(Verdict([forsake(message, now) for message in messages], done=messages))
 
     def _settle(self, verdict: Verdict) -> None:
-        for disposition in verdict.dispositions:
-            disposition.topic = self._topic(disposition.message)
+        if isinstance(verdict.dispositions, Deliveries):
+            verdict.dispositions.set_topics(self._topic)
+        else:
+            for disposition in verdict.dispositions:
+                disposition.topic = self._topic(disposition.message)
         self._services.settler.settle(self.queue.key, verdict)
 
     def _note(self, disposition: Disposition) -> None:
         disposition.topic = self._topic(disposition.message)
         self._services.settler.note(disposition)
+
+    def _requests(self, messages: list[Message]) -> list[Request]:
+        """Put the topic beside each message; those of one part have the same."""
+        parts = {id(message.part): message for message in messages}
+        topics = {part: self._topic(message) for part, message in parts.items()}
+        return [(message, topics[id(message.part)]) for message in messages]
 
     def _topic(self, message: Message) -> str:
         part = message.part

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
+from momentum_push.message import Deliveries, Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Class, Reason
 
 __all__ = [
@@ -66,21 +66,14 @@ class Peer:
     conn_id: str = ""
 
 
-def accepted(outcomes: Sequence[Outcome], peer: Peer, now: float, reason: Reason) -> list[Disposition]:
+def accepted(outcomes: Sequence[Outcome], peer: Peer, now: float, reason: Reason) -> Deliveries:
     """Return the records of a read in which Apple took everything: as `record_of` would, in columns.
 
     Args:
         reason: the table's row for a plain 200.
     """
-    remote, conn_id = peer.remote, peer.conn_id
-    stage, text = _stage(peer), _CODES[reason.klass]
-    return [
-        Disposition(
-            Kind.DELIVERED, outcome.message, now, outcome.message.home.attempts + 1, reason.code,
-            "", "", True, 200, 0, remote, outcome.size, conn_id, stage, text,
-        )
-        for outcome in outcomes
-    ]  # fmt: skip
+    messages, sizes = [outcome.message for outcome in outcomes], [outcome.size for outcome in outcomes]
+    return Deliveries(messages, sizes, record_of(outcomes[0], peer, now, Kind.DELIVERED, reason))
 
 
 def record_of(

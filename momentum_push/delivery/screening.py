@@ -76,7 +76,7 @@ class Screening:
             text = self.final_for(message, now)
             if text is not None:
                 verdict.done.append(message)
-                verdict.dispositions.append(expire(message, text, now))
+                verdict.record(expire(message, text, now))
             elif has_holds and (until := self._holds.until(message.token, now)):
                 verdict.retries.setdefault((until, message.home.attempts), []).append(message)
             else:

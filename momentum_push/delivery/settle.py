@@ -13,7 +13,7 @@ it does not take stays in the spool and is sent again after the next start.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -25,7 +25,16 @@ from momentum_push.clock import Clock
 from momentum_push.delivery.records import BLACKHOLED, CANCELLED
 from momentum_push.delivery.verdict import Verdict
 from momentum_push.errors import LogError, SpoolError
-from momentum_push.message import MAX_LIST, Disposition, Home, Kind, Message, MessageList, QueueKey
+from momentum_push.message import (
+    MAX_LIST,
+    Deliveries,
+    Disposition,
+    Home,
+    Kind,
+    Message,
+    MessageList,
+    QueueKey,
+)
 from momentum_push.message.reasons import Reason
 from momentum_push.meters import Meters
 from momentum_push.queues import COLLAPSED, EXCEEDED_RETRIES, EXCEEDED_TIME, EXPIRED_UNTRIED, QueueManager
@@ -193,16 +202,24 @@ class Settler:
 
     def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
         labels = (key.domain, key.binding)
-        delivered = [item for item in dispositions if item.kind is Kind.DELIVERED]
-        waited = [item.at - item.message.part.starts_at for item in delivered]
-        self._meters.queue_seconds[labels].observe_all([max(0.0, seconds) for seconds in waited])
-        self._meters.deliveries[labels] += len(delivered)
-        if len(delivered) == len(dispositions):
+        if isinstance(dispositions, Deliveries):
+            self._count_deliveries(labels, dispositions.messages, dispositions.shared.at)
             return
-        for item in dispositions:
-            if item.kind is not Kind.DELIVERED:
-                meter = self._meters.tempfails if item.kind is Kind.TEMPFAIL else self._meters.permfails
+        for (kind, at), run in groupby(dispositions, key=attrgetter("kind", "at")):
+            if kind is Kind.DELIVERED:
+                self._count_deliveries(labels, [item.message for item in run], at)
+                continue
+            meter = self._meters.tempfails if kind is Kind.TEMPFAIL else self._meters.permfails
+            for item in run:
                 meter[*labels, _label(item)] += 1
+
+    def _count_deliveries(self, labels: tuple[str, str], messages: Sequence[Message], at: float) -> None:
+        self._meters.deliveries[labels] += len(messages)
+        waited = self._meters.queue_seconds[labels]
+        parts = {id(message.part): message.part for message in messages}
+        counts = Counter([id(message.part) for message in messages]) if len(parts) > 1 else {}
+        for key, part in parts.items():
+            waited.observe(max(0.0, at - part.starts_at), counts.get(key, len(messages)))
 
 
 def _report(key: QueueKey, reason: Reason) -> None:

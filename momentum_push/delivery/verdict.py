@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from momentum_push.delivery.breaker import DEAD_TOKENS, Breaker
 from momentum_push.delivery.records import Peer, accepted, accuse, expire, record_of
 from momentum_push.delivery.trust import SUSPECT
-from momentum_push.message import Disposition, Kind, Message, Outcome, Phase
+from momentum_push.message import Deliveries, Disposition, Kind, Message, Outcome, Phase
 from momentum_push.message.reasons import Action, Class, Reason, ReasonTable
 from momentum_push.queues import EXCEEDED_TIME, FIRST_UNKNOWN_WAIT_S, RetryPolicy
 
@@ -53,7 +53,7 @@ _OF_TOKEN = frozenset({Class.AUTH_OR_CONFIG, Class.THROTTLING})
 class Verdict:
     """What `Judge.judge` found; every message of its outcomes is in exactly one of the three lists."""
 
-    dispositions: list[Disposition] = field(default_factory=list)
+    dispositions: list[Disposition] | Deliveries = field(default_factory=list)
     done: list[Message] = field(default_factory=list)
     """Delivered or failed for good."""
     again: list[Message] = field(default_factory=list)
@@ -83,6 +83,11 @@ class Verdict:
     """Reasons without a row in the table that this queue has not met before."""
     on_disk: Callable[[], None] | None = None
     """Called when all of it is on record and on disk."""
+
+    def record(self, disposition: Disposition) -> None:
+        """Add a disposition, where they are not in columns."""
+        assert isinstance(self.dispositions, list)
+        self.dispositions.append(disposition)
 
     @property
     def left(self) -> list[Message]:
@@ -171,12 +176,11 @@ class Judge:
 
     def _accept(self, outcomes: Sequence[Outcome], peer: Peer, now: float) -> Verdict:
         """Return the verdict where Apple took everything, which is the usual one: the same, in columns."""
-        messages = [outcome.message for outcome in outcomes]
-        if self._returns:
-            for message in messages:
-                self._returns.pop(message.sequence, None)
         records = accepted(outcomes, peer, now, self._accepted)
-        return Verdict(records, done=messages, believed=len(messages))
+        if self._returns:
+            for message in records.messages:
+                self._returns.pop(message.sequence, None)
+        return Verdict(records, done=records.messages, believed=len(records))
 
     def _answered(self, verdict: Verdict, outcome: Outcome, peer: Peer, now: float) -> None:
         reason = self._table.lookup(outcome.status, outcome.reason)
@@ -227,7 +231,7 @@ class Judge:
         self._returns.pop(message.sequence, None)
         if self.policy.is_expired(message.part.starts_at, now):
             verdict.done.append(message)
-            verdict.dispositions.append(expire(message, EXCEEDED_TIME, now))
+            verdict.record(expire(message, EXCEEDED_TIME, now))
         else:
             verdict.retries.setdefault((now + DOUBT_S, message.home.attempts), []).append(message)
 
@@ -301,7 +305,7 @@ class Judge:
             return False
         self._returns.pop(message.sequence, None)
         verdict.retries.setdefault((due, attempts), []).append(message)
-        verdict.dispositions.append(record_of(outcome, peer, now, Kind.TEMPFAIL, reason))
+        verdict.record(record_of(outcome, peer, now, Kind.TEMPFAIL, reason))
         return True
 
     def _finish(
@@ -317,7 +321,7 @@ class Judge:
         if self._returns:
             self._returns.pop(outcome.message.sequence, None)
         verdict.done.append(outcome.message)
-        verdict.dispositions.append(record_of(outcome, peer, now, kind, reason, final))
+        verdict.record(record_of(outcome, peer, now, kind, reason, final))
 
 
 def _are_accepted(outcomes: Sequence[Outcome]) -> bool:

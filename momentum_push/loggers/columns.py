@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from momentum_push.message import Disposition, Home, Kind, Message, Part, QueueKey, names
+from momentum_push.message import Deliveries, Disposition, Home, Kind, Message, Part, QueueKey, names
 
 __all__ = [
     "STAGES",
@@ -79,20 +79,44 @@ class Batch:
         self._message_ids = self._message_ids or names.message_ids(self.messages)
         return self._message_ids
 
+    def values(self, name: str) -> list[Any]:
+        """Return an attribute of each record, or once what all have, where that is plain."""
+        if isinstance(self.items, Deliveries):
+            return self.items.values(name)
+        return list(map(attrgetter(name), self.items))
+
     def _messages(self, items: Sequence[Any]) -> Sequence[Message]:
+        if isinstance(items, Deliveries):
+            return items.messages
         return [item.message for item in items]
 
 
-class Runs(list[Disposition]):
+class Runs(Sequence[Disposition]):
     """Dispositions, in batches of one kind that all loggers share."""
 
-    _batches: list[tuple[Kind, Batch]]
+    def __init__(self, items: Sequence[Disposition]) -> None:
+        self._items = items
+        self._batches: list[tuple[Kind, Batch]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, place: int) -> Disposition: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Disposition]: ...
+    def __getitem__(self, place: int | slice) -> Disposition | Sequence[Disposition]:
+        return self._items[place]
 
     def batches(self, now: float) -> list[tuple[Kind, Batch]]:
         """Return (kind, its batch) for each run of one kind, in order."""
-        if not hasattr(self, "_batches"):
-            runs = groupby(self, attrgetter("kind"))
-            self._batches = [(kind, Batch(list(run), now)) for kind, run in runs]
+        if self._batches is None:
+            items = self._items
+            if isinstance(items, Deliveries):
+                self._batches = [(items.shared.kind, Batch(items, now))]
+            else:
+                runs = groupby(items, attrgetter("kind"))
+                self._batches = [(kind, Batch(list(run), now)) for kind, run in runs]
         return self._batches
 
 
@@ -145,13 +169,12 @@ def now(render: Callable[[float], str]) -> Column:
 
 def attribute(name: str, render: Callable[[Any], str] = str) -> Column:
     """Return a column of one attribute of a `Disposition`."""
-    value = attrgetter(name)
-    return lambda batch: each(list(map(value, batch.items)), render)
+    return lambda batch: each(batch.values(name), render)
 
 
 def moments(render: Callable[[float], str]) -> Column:
     """Return a column of the times of dispositions."""
-    return lambda batch: each([item.at for item in batch.items], render)
+    return lambda batch: each(batch.values("at"), render)
 
 
 def message_ids(batch: Batch) -> Texts:
@@ -206,7 +229,7 @@ def seconds_in_queue(decimals: int) -> Column:
     """Return a column of the seconds from reception to the disposition; never below 0, clocks may jump."""
 
     def column(batch: Batch) -> Texts:
-        moments = {item.at for item in batch.items}
+        moments = set(batch.values("at"))
         if len(moments) == 1:  # answers of one read: asked once for each part
             (at,) = moments
             return from_part(lambda part: f"{max(0.0, at - part.starts_at):.{decimals}f}")(batch)

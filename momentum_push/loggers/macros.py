@@ -11,7 +11,8 @@ format; it is escaped accordingly (`escape`).
 Macros of Momentum that have no meaning here (headers, bounce classes, pathways, the user who
 authenticated) are known, stay empty, and bring a warning.
 
-Rendering: one column of texts per macro, then one `str.__mod__` per record; see `columns`.
+Rendering: one column of texts per macro, another for what lies between two of them, and all joined at once;
+see `columns`.
 """
 
 import difflib
@@ -69,19 +70,21 @@ class Format:
 
     def render(self, batch: c.Batch) -> str:
         """Return one line per record, each with its newline."""
-        template: list[str] = []
+        count = len(batch.items)
         columns: list[list[str]] = []
+        shared = ""  # what stands in all lines, behind the last column
         for piece in self._pieces:
             texts = piece if isinstance(piece, str) else piece(batch)
             if isinstance(texts, str):
-                template.append(texts.replace("%", "%%"))
+                shared += texts
             else:
-                template.append("%s")
-                columns.append(texts)
-        line = "".join(template) + "\n"
-        if not columns:
-            return (line % ()) * len(batch.items)
-        return "".join(map(line.__mod__, zip(*columns, strict=True)))
+                columns += [[shared] * count, texts]
+                shared = ""
+        columns.append([shared + "\n"] * count)
+        values = [""] * (len(columns) * count)
+        for place, column in enumerate(columns):
+            values[place :: len(columns)] = column
+        return "".join(values)
 
 
 def plain(column: c.Column, is_clean: bool = False) -> Macro:
@@ -112,10 +115,16 @@ def _micros(at: float) -> str:
 
 
 def _topic(batch: c.Batch) -> c.Texts:
+    topics: list[str] = batch.values("topic")
+    if len(topics) == 1 and topics[0]:
+        return topics[0]
     return [item.topic or item.message.part.topic for item in batch.items]
 
 
 def _response(batch: c.Batch) -> c.Texts:
+    texts: list[str] = batch.values("text")
+    if len(texts) == 1 and texts[0]:
+        return texts[0]
     return [item.text or item.reason for item in batch.items]
 
 

@@ -4,7 +4,7 @@ Lives here: what a message is, how its parts are read and checked, what answers 
 socket, file, thread, clock or chance. Everybody may call it; it calls `errors` alone.
 """
 
-from momentum_push.message.disposition import Disposition, Kind, Outcome, Phase
+from momentum_push.message.disposition import Deliveries, Disposition, Kind, Outcome, Phase
 from momentum_push.message.envelope import Cancel, Cancelled, Draft, Origin, Refusal
 from momentum_push.message.notification import (
     LANES,
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_LIST",
     "Cancel",
     "Cancelled",
+    "Deliveries",
     "Disposition",
     "Draft",
     "Home",

@@ -353,7 +353,7 @@ def test_a_read_that_brought_only_acceptances_is_judged_as_each_would_be_beside_
     together, judge = accepted(), Judge(TABLE, POLICY)
     verdict = judge.judge(together, PEER, NOW)
     apart = Judge(TABLE, POLICY).judge([*together, outcome(message(4), 410, "Unregistered")], PEER, NOW)
-    assert verdict.dispositions == apart.dispositions[:3]
+    assert list(verdict.dispositions) == apart.dispositions[:3]
     assert verdict.done == apart.done[:3] == [item.message for item in together]
     assert (verdict.believed, verdict.condemned, verdict.again) == (3, 0, [])
 

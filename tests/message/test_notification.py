@@ -42,6 +42,16 @@ def test_progress_is_exactly_the_set_of_places_that_left(count, data):
     assert sum(byte.bit_count() for byte in home.progress) == len(left)
 
 
+@given(st.lists(st.integers(0, 20)), st.integers(0, 20), st.integers(0, 21))
+def test_leaving_together_is_leaving_one_by_one(before, first, end):
+    together, apart = (Home(QUEUE, 10, 0.0, count=21, progress=bytearray(3), remaining=21) for _ in range(2))
+    for places in (before, range(first, end), before + list(range(first, end))):
+        together.leave_all([Message(1, "", b"", PART, together, place) for place in places])
+        for place in places:
+            apart.leave(place)
+        assert (together.progress, together.remaining) == (apart.progress, apart.remaining)
+
+
 def test_a_message_that_moves_to_a_new_list_leaves_no_trace_of_the_old():
     first = MessageList.gather(QUEUE, 10, 0.0, messages(3))
     again = MessageList.gather(QUEUE, 10, 60.0, first.messages[1:], attempts=1)
