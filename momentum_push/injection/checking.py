@@ -65,8 +65,8 @@ class Checker:
             return [route] * len(draft.tokens)
         key, rules = route
         now = self._clock.now()
-        check = ContentCheck(draft, rules, now).check
-        common = check(draft.payload) if draft.payloads is None else None
+        check = ContentCheck(draft, rules, now)
+        common = check.check(draft.payload) if draft.payloads is None else None
         if isinstance(common, Refusal):
             return [common] * len(draft.tokens)
         makers: dict[int, _Maker] = {}  # by id of the content, which `check` keeps
@@ -77,8 +77,8 @@ class Checker:
             tokens = check_tokens(draft.tokens[start : start + SLICE], rules)
             rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else repeat("")
             payloads = _payloads(draft, start, len(tokens))
-            contents = [check(payload) for payload in payloads] if common is None else [common] * len(tokens)
-            for content in contents:
+            contents = check.check_all(payloads) if common is None else [common] * len(tokens)
+            for content in {id(content): content for content in contents}.values():
                 if id(content) not in makers and isinstance(content, Content):
                     makers[id(content)] = self._maker(origin, draft, content, key, now)
             results += _messages(tokens, payloads, contents, makers, rcpts)
@@ -124,6 +124,10 @@ def _messages(
     rcpts: Iterable[str],
 ) -> list[Message | Refusal]:
     """Return messages, not yet numbered, for one slice of a draft; a fault of the content comes first."""
+    if len(makers) == 1 and Refusal not in {*map(type, tokens), *map(type, contents)}:
+        ((part, home, apns_id),) = makers.values()
+        shared = repeat(part), repeat(home), repeat(0), rcpts, repeat(apns_id)
+        return list(map(Message, repeat(0), tokens, payloads, *shared))
     results: list[Message | Refusal] = []
     for token, payload, content, rcpt in zip(tokens, payloads, contents, rcpts, strict=False):
         if isinstance(content, Refusal):

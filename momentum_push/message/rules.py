@@ -25,14 +25,21 @@ configuration's own topic needs no permission.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
 
 from momentum_push.message.envelope import Draft, Refusal
-from momentum_push.message.payload import check_payload, guess_push_type, read_payload
+from momentum_push.message.payload import (
+    are_payloads_sound,
+    check_payload,
+    guess_push_type,
+    guess_push_types,
+    read_payload,
+    read_payloads,
+)
 from momentum_push.message.push_types import (
     PUSH_TYPES,
     PushType,
@@ -143,9 +150,7 @@ class ContentCheck:
         if isinstance(tree, Refusal):
             return tree
         shown = guess_push_type(tree) if self._is_guessing else ""
-        headers = self._headers.get(shown)
-        if headers is None:
-            headers = self._headers[shown] = self._read(self._named, shown)
+        headers = self._headers_of(self._named, shown)
         if isinstance(headers, Refusal):
             return headers
         if len(payload) > headers.max_bytes:
@@ -156,12 +161,36 @@ class ContentCheck:
             return refusal
         return headers.content
 
-    def _read(self, named: str, shown: str) -> _Headers | Refusal:
-        """Read the options as they are for a payload that shows a push type, or empty: none."""
-        try:
-            return _check_headers(self._draft, self._rules, self._now, named, shown)
-        except _Refused as fault:
-            return fault.refusal
+    def check_all(self, payloads: Sequence[bytes]) -> list[Content | Refusal]:
+        """Return for each of many payloads what `check` would; half as dear where all of them are good."""
+        content = self._check_together(payloads)
+        return [content] * len(payloads) if content else [self.check(payload) for payload in payloads]
+
+    def _check_together(self, payloads: Sequence[bytes]) -> Content | None:
+        """Return the content of all; None: one of them is refused, or they are not alike."""
+        if isinstance(self._named, Refusal) or not all(payloads):
+            return None
+        longest = max(map(len, payloads))
+        if longest > _MAX_BYTES or (trees := read_payloads(payloads)) is None:
+            return None
+        shown = set(guess_push_types(trees)) if self._is_guessing else {""}
+        headers = self._headers_of(self._named, shown.pop())
+        if shown or isinstance(headers, Refusal) or longest > headers.max_bytes:
+            return None
+        if self._rules.is_strict and not are_payloads_sound(trees, headers.content.push_type):
+            return None
+        return headers.content
+
+    def _headers_of(self, named: str, shown: str) -> _Headers | Refusal:
+        """Return the options as they are for a payload that shows a push type, or empty: none."""
+        headers = self._headers.get(shown)
+        if headers is None:
+            try:
+                headers = _check_headers(self._draft, self._rules, self._now, named, shown)
+            except _Refused as fault:
+                headers = fault.refusal
+            self._headers[shown] = headers
+        return headers
 
 
 class _Headers(NamedTuple):

@@ -74,7 +74,7 @@ def test_an_answer_keeps_what_apple_said_of_the_token() -> None:
 def test_records_in_columns_say_what_one_alone_would(peer: Peer) -> None:
     row, answers = TABLE.lookup(200, ""), [outcome(some(attempts)) for attempts in (0, 3)]
     apart = [record_of(answer, peer, NOW, Kind.DELIVERED, row) for answer in answers]
-    assert accepted(answers, peer, NOW, row) == apart
+    assert list(accepted(answers, peer, NOW, row)) == apart
 
 
 def test_records_without_an_attempt_say_so() -> None:

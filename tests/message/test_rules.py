@@ -1,11 +1,14 @@
 """rules.py: all that a draft's devices share, checked before acceptance (apns.md 2 and 3.5)."""
 
+from itertools import product
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from momentum_push.message import Draft, Refusal
-from momentum_push.message.rules import MAX_AHEAD_S, Content, Rules, check_content
+from momentum_push.message import Draft, Refusal, rules
+from momentum_push.message.rules import MAX_AHEAD_S, Content, ContentCheck, Rules, check_content
 
 NOW = 1_767_600_000.5
 TOKEN = "ab" * 32
@@ -345,3 +348,51 @@ def test_a_deep_header_value_is_refused_without_being_written_out():
 def test_a_giant_number_is_refused_without_being_written_out():
     assert refused(priority=10**5000).error == "BadPriority"
     assert refused(expiration=-(10**5000)).error == "BadExpirationDate"
+
+
+ODD_PAYLOADS = [
+    b'{"aps":{"alert":"a:b"},"n":1}',
+    b'{"aps": {"alert": "a"}, "n": [1, {}]}',
+    b'{"aps":{"alert":"a\\u003a"},"n":1,"n":2}',
+    b'{"aps":{"alert":"a"},"n":1,"n":2}',
+    b'{"aps":{"alert":"a"}}\n',
+    b'{"aps":{"alert":"a"}},{}',
+    b'{"aps":{"alert":"a"}',
+    b'{"aps":{"alert":"\xff"}}',
+    b'{"aps":{"alert":"a"},"n":' + b"[" * 70 + b"]" * 70 + b"}",
+    b'{"aps":{"alert":"a"},"n":[' + b"{}," * 70 + b"{}]}",
+    b'{"aps":{"alert":"a"},"n":123456789012345678901234567890}',
+    b'{"aps":{"alert":1}}',
+    b'{"aps":{"content-available":1}}',
+    b'{"aps":{"content-available":1,"sound":"x"}}',
+    b'{"aps":null}',
+    b'{"mdm":"x"}',
+    b"{}",
+    b"[]",
+    b"",
+    b'{"aps":{"alert":"' + b"a" * 4090 + b'"}}',
+    b'{"aps":{"alert":"' + b"a" * 5200 + b'"}}',
+]
+
+
+@pytest.mark.parametrize("odd", ODD_PAYLOADS)
+@pytest.mark.parametrize("topic", [None, "com.example.news", "no topic"])
+def test_payloads_are_judged_together_as_each_by_itself(odd: bytes, topic: str | None) -> None:
+    kinds = (None, "alert", "background", "liveactivity", "mdm", "voip", "widgets", "nonsense")
+    for push_type, is_strict, good in product(kinds, (True, False), (ALERT, SILENT, ODD_PAYLOADS[1])):
+        draft = Draft("d", b"", [], push_type=push_type, topic=topic)
+        asked = Rules(is_strict=is_strict)
+        for payloads in ([odd], [good, odd, good], [odd, odd]):
+            one_by_one = [
+                check_content(msgspec.structs.replace(draft, payload=one), asked, NOW) for one in payloads
+            ]
+            assert ContentCheck(draft, asked, NOW).check_all(payloads) == one_by_one
+
+
+def test_good_payloads_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "read_payload", None)  # the way one by one would fail
+    good = [b'{"aps":{"alert":"a:b"},"n":%d}' % number for number in range(9)]
+    spaced = [one.replace(b",", b" , ") for one in good]
+    for payloads in (good, spaced):
+        [*found] = ContentCheck(Draft("d", b"", []), Rules(), NOW).check_all(payloads)
+        assert {type(one) for one in found} == {Content}
