@@ -208,7 +208,7 @@ class Connection(asyncio.BufferedProtocol):
             self._shut("given up while connecting", is_orderly=False)
             raise
         finally:
-            self._heard = None
+            self._heard = self._failure = None  # an exception knows the frames it came through, and they us
         self._idle_since = self._clock.monotonic()
         self._told = (self.state, self.capacity)
         self._arm()
@@ -284,6 +284,9 @@ class Connection(asyncio.BufferedProtocol):
         self._tell([])
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The transport knows us still (uvloop's by `get_buffer`): whoever lets go frees both at once. Left to
+        # the collector, which counts objects and no bytes, TLS's buffers would lie about for many minutes.
+        self._transport = None
         if self.close_reason:
             return
         if self._heard is not None:
@@ -323,6 +326,8 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectFailed(
                 f"{step} within {limit:g} s; {fix}, see connect_timeout", stage=stage
             ) from error
+        finally:
+            del heard  # its exception knows this frame
 
     async def _handshake(self) -> None:
         loop = asyncio.get_running_loop()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -629,6 +631,77 @@ def test_cancelling_open_leaves_nothing_behind(files: Pki) -> None:
             assert bench.connection.state is ConnectionState.CLOSED
 
     run(story)
+
+
+# --- what is left of it
+
+
+async def drained(bench: Bench, state: Listening) -> None:
+    bench.send(1)
+    await bench.until(lambda: bench.outcomes)
+    bench.connection.drain("its time has come")
+
+
+async def closed(bench: Bench, state: Listening) -> None:
+    bench.connection.close("the daemon stops")
+
+
+async def lost(bench: Bench, state: Listening) -> None:
+    state.transports[0].abort()
+
+
+@pytest.mark.parametrize("end", [drained, closed, lost])
+def test_a_connection_that_has_ended_gives_the_buffers_of_tls_back_at_once(
+    files: Pki, end: Callable[[Bench, Listening], Coroutine[Any, Any, None]]
+) -> None:
+    """A quarter of a megabyte each: nothing for a collector that counts objects, and comes in minutes."""
+
+    async def story() -> None:
+        async with opened(files) as (bench, state):
+            tls = weakref.ref(bench.connection._transport.get_extra_info("ssl_object"))  # type: ignore[union-attr]
+            await end(bench, state)
+            async with asyncio.timeout(5):
+                while tls() is not None:
+                    await asyncio.sleep(0.002)
+            assert bench.connection.state is ConnectionState.CLOSED
+
+    with uncollected():
+        run(story)
+
+
+def test_a_connection_that_never_came_about_is_gone_with_its_failure(files: Pki) -> None:
+    """Exceptions know the frames they came through, and those what they worked on."""
+
+    def farewell() -> Peer:
+        peer = Peer(is_silent=True)
+        peer.goaway(0)
+        return peer
+
+    async def story() -> None:
+        async with listening(server_context(files.server), make_peer=farewell) as state:
+            bench = Bench(state.port, trusting(files))
+            gone = weakref.ref(bench.connection)
+            with contextlib.suppress(ConnectFailed):
+                await bench.connection.open()
+            assert bench.connection.state is ConnectionState.CLOSED
+            del bench.connection
+            async with asyncio.timeout(5):
+                while gone() is not None:
+                    await asyncio.sleep(0.002)
+
+    with uncollected():
+        run(story)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector: what refers to itself stays."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 # --- peers that others wrote
