@@ -214,6 +214,8 @@ class Gate:
         except Exception as error:
             log.exception("request_failed", client=client, path=scope["path"][:200], error=repr(error))
             refused = RequestRefused(500, "InternalServerError", "the daemon failed; its log says why")
+        finally:
+            del scope["exchange"]  # it knows the scope: a ring, which only the collector would find
         if refused is not None:
             self.notes.request(scope.get("caller"), client, refused)
             await exchange.refuse(refused)

@@ -30,6 +30,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from momentum_push.injection.gone import GONE
 from momentum_push.injection.http_access import Notes, Options, client_name
 from momentum_push.injection.http_answers import RequestRefused, refusal_answer
 
@@ -108,6 +109,7 @@ class Lingering:
         """The connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
+        self._transport = GONE
 
 
 class BoundedProtocol(HttpToolsProtocol):

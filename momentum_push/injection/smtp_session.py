@@ -32,6 +32,7 @@ from typing import Any, Protocol
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, syntax
 
+from momentum_push.injection.gone import GONE
 from momentum_push.injection.smtp_address import split_path
 from momentum_push.injection.smtp_data import Budget, MailCollector
 from momentum_push.injection.smtp_policy import Policy
@@ -198,6 +199,7 @@ class SmtpSession(SMTP):
             self._collector.close()
         self._door.leave(self)
         super().connection_lost(error)
+        self._reader._transport = self._writer._transport = GONE
 
     def hang_up(self, reply: str) -> None:
         """End the session from outside, with a last reply."""

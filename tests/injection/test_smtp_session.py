@@ -31,6 +31,7 @@ from tests.helpers.smtp import (
     push_part,
     serving,
 )
+from tests.helpers.uncollected import alive, uncollected
 
 Runner = Callable[[Coroutine[Any, Any, None]], None]
 RUNNERS = [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")]
@@ -465,6 +466,32 @@ def test_tls_from_the_first_byte(run: Runner, tmp_path: Path) -> None:
             await served.emptied()
 
     run(main())
+
+
+@pytest.mark.parametrize("run", RUNNERS)
+@pytest.mark.parametrize("how", [STARTTLS, "use_ssl = true"])
+def test_a_client_that_has_gone_leaves_no_buffers_of_tls(run: Runner, tmp_path: Path, how: str) -> None:
+    """A quarter of a megabyte each: nothing for a collector that counts objects, and comes in minutes."""
+    context = _unchecked()
+
+    def send(port: int) -> None:
+        if how == STARTTLS:
+            client = smtplib.SMTP("127.0.0.1", port, timeout=DEADLINE_S)
+            client.starttls(context=context)
+        else:
+            client = smtplib.SMTP_SSL("127.0.0.1", port, timeout=DEADLINE_S, context=context)
+        with client:
+            assert client.sendmail("a@example.net", [f"{TOKEN}@{DOMAIN}"], mail()) == {}
+
+    async def main() -> None:
+        async with serving(tls_options(tmp_path, how)) as served, asyncio.timeout(DEADLINE_S):
+            await asyncio.to_thread(send, served.addresses[0][1])
+            await served.emptied()
+            while alive(ssl.SSLObject):
+                await asyncio.sleep(0.005)
+
+    with uncollected():
+        run(main())
 
 
 # Clients that others wrote

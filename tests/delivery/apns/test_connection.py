@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import shutil
 import socket
 import ssl
 import subprocess
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,7 @@ from tests.helpers.peer import (
     self_made,
     server_context,
 )
+from tests.helpers.uncollected import uncollected
 
 TOPIC = "com.example.news"
 
@@ -691,17 +691,6 @@ def test_a_connection_that_never_came_about_is_gone_with_its_failure(files: Pki)
 
     with uncollected():
         run(story)
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the garbage collector: what refers to itself stays."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 # --- peers that others wrote
