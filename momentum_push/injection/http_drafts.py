@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Raw
 from msgspec.structs import astuple
 
-from momentum_push.injection.http_envelope import Envelope, Item
+from momentum_push.injection.http_envelope import Envelope, Item, Plain
 from momentum_push.message import Draft, Message, Refusal
 
 __all__ = ["FIELD_OF", "Gatherer", "Result"]
@@ -76,6 +76,9 @@ class _Options(NamedTuple):
     deliver_at: Any
 
 
+_NO_OPTIONS = (UNSET,) * len(_Options._fields)
+
+
 class Gatherer:
     """Turns notifications into drafts and keeps the place of those that are refused here.
 
@@ -101,40 +104,57 @@ class Gatherer:
 
     def add(self, items: Sequence[Item | Refusal]) -> None:
         """Take the next notifications of the request."""
+        rest: tuple[Any, ...] = ()
+        tokens: list[str] = []
+        payloads: list[bytes] = []
         for item in items:
             if type(item) is Refusal:
+                self._join(rest, tokens, payloads)
+                tokens, payloads = [], []
                 self.refusals[self.count] = item
-            else:
-                fields = astuple(item)
-                rest = fields[2:]
-                if rest != self._rest:
-                    self._rest, self._options, self._draft = rest, self._read(rest), None
-                if self._draft is None:
-                    self._begin(fields[0], bytes(fields[1]))
-                else:
-                    self._join(self._draft, fields[0], bytes(fields[1]))
-            self.count += 1
+                self.count += 1
+                continue
+            token, payload, *_ = fields = astuple(item)
+            if fields[2:] != rest:
+                self._join(rest, tokens, payloads)
+                rest, tokens, payloads = fields[2:], [], []
+            tokens.append(token)
+            payloads.append(bytes(payload))
+        self._join(rest, tokens, payloads)
 
-    def _begin(self, token: str, payload: bytes) -> None:
-        """Begin a draft with the options of the notification before, which are this one's too."""
-        options = self._options
-        if isinstance(options, Refusal):
-            self.refusals[self.count] = options
+    def add_plain(self, items: Sequence[Plain]) -> None:
+        """Take the next notifications of the request, which have no options of their own."""
+        self._join(
+            _NO_OPTIONS, [item.device_token for item in items], [bytes(item.payload) for item in items]
+        )
+
+    def _join(self, rest: tuple[Any, ...], tokens: list[str], payloads: list[bytes]) -> None:
+        """Put notifications with the same options into the draft of their neighbours, or begin another.
+
+        Equal payloads in a row become one object.
+        """
+        if not tokens:
             return
-        draft = _draft(payload, [token], options)
-        self.drafts.append(draft)
-        if options.apns_id is None:  # else the next one needs a draft with an id of its own
-            self._draft, self._payload = draft, payload
-
-    def _join(self, draft: Draft, token: str, payload: bytes) -> None:
-        """Put a notification into the draft of its neighbours; equal payloads in a row become one object."""
-        if payload != self._payload:
-            self._payload = payload
-            if draft.payloads is None:
+        if rest != self._rest:
+            self._rest, self._options, self._draft = rest, self._read(rest), None
+        options, draft, last = self._options, self._draft, self._payload
+        if isinstance(options, Refusal):
+            self.refusals |= dict.fromkeys(range(self.count, self.count + len(tokens)), options)
+        elif options.apns_id is not None:  # each needs a draft with an id of its own
+            pairs = zip(payloads, tokens, strict=True)
+            self.drafts += [_draft(payload, [token], options) for payload, token in pairs]
+        else:
+            if draft is None:
+                draft, last = _draft(payloads[0], [], options), payloads[0]
+                self.drafts.append(draft)
+            payloads = [last if payload == last else (last := payload) for payload in payloads]
+            if draft.payloads is None and payloads.count(draft.payload) < len(payloads):
                 draft.payloads = [draft.payload] * len(draft.tokens)
-        draft.tokens.append(token)
-        if draft.payloads is not None:
-            draft.payloads.append(self._payload)
+            draft.tokens += tokens
+            if draft.payloads is not None:
+                draft.payloads += payloads
+            self._draft, self._payload = draft, last
+        self.count += len(tokens)
 
     def begin_fan_out(self, envelope: Envelope) -> Draft | Refusal:
         """Return the draft that every token of a one-payload body joins, or why none can."""

@@ -36,6 +36,8 @@ from momentum_push.injection.http_envelope import (
     elements,
     read_envelope,
     read_items,
+    read_plain,
+    read_strings,
     read_tokens,
 )
 from momentum_push.injection.http_keys import KeysInUse, digest_body, key_of_list, read_key
@@ -243,19 +245,22 @@ async def _keyed(
 
 
 async def _gather_items(gatherer: Gatherer, raw: Raw) -> None:
-    for text in elements(raw, OBJECTS, "$.notifications"):
+    for text, items in elements(raw, OBJECTS, "$.notifications", read_plain):
         if gatherer.count:
             await asyncio.sleep(0)
-        gatherer.add(read_items(text, gatherer.count))
+        if items is not None:
+            gatherer.add_plain(items)
+        else:
+            gatherer.add(read_items(text, gatherer.count))
 
 
 async def _gather_tokens(gatherer: Gatherer, envelope: Envelope) -> None:
     draft = gatherer.begin_fan_out(envelope)
     if isinstance(envelope.device_tokens, Raw):
-        for text in elements(envelope.device_tokens, STRINGS, "$.device_tokens"):
+        for text, tokens in elements(envelope.device_tokens, STRINGS, "$.device_tokens", read_strings):
             if gatherer.count:
                 await asyncio.sleep(0)
-            gatherer.add_tokens(draft, read_tokens(text, gatherer.count))
+            gatherer.add_tokens(draft, tokens if tokens is not None else read_tokens(text, gatherer.count))
         if gatherer.count > 1 and isinstance(envelope.apns_id, str):
             detail = "$.apns_id: one id cannot stand for several notifications; leave it out"
             raise RequestRefused(400, "BadMessageId", detail)

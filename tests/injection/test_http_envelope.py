@@ -19,6 +19,8 @@ from momentum_push.injection.http_envelope import (
     read_envelope,
     read_item,
     read_items,
+    read_plain,
+    read_strings,
     read_tokens,
 )
 from momentum_push.message import Message, Refusal
@@ -169,16 +171,19 @@ def test_slices_of_an_array_hold_its_elements_in_order(values: list[Any], indent
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("momentum_push.injection.http_envelope.SLICE", 40)
-        found = [one for part in elements(raw_of(text), OBJECTS, "$") for one in json.loads(part)]
+        found = [
+            one for part, _ in elements(raw_of(text), OBJECTS, "$", read_plain) for one in json.loads(part)
+        ]
     assert found == values
 
 
 def test_a_long_array_comes_in_slices_of_bounded_size() -> None:
     tokens = [f"{number:064x}" for number in range(20_000)]
-    parts = list(elements(raw_of(json.dumps(tokens)), STRINGS, "$"))
+    parts = [part for part, _ in elements(raw_of(json.dumps(tokens)), STRINGS, "$", read_strings)]
     assert len(parts) > 10
     assert max(map(len, parts)) <= SLICE + 2
-    assert [token for part in parts for token in read_tokens(part, 0)] == tokens
+    for read in (read_strings, lambda part: read_tokens(part, 0)):
+        assert [token for part in parts for token in read(part) or ()] == tokens
 
 
 def test_a_token_that_is_no_string_is_refused_alone() -> None:
@@ -190,7 +195,7 @@ def test_a_token_that_is_no_string_is_refused_alone() -> None:
 
 def test_no_array_is_refused_with_its_place() -> None:
     with pytest.raises(RequestRefused, match=r"\$\.notifications: expected an array"):
-        list(elements(raw_of("{}"), OBJECTS, "$.notifications"))
+        list(elements(raw_of("{}"), OBJECTS, "$.notifications", read_plain))
 
 
 @settings(max_examples=60, deadline=None)
@@ -229,6 +234,7 @@ def test_neighbours_that_differ_in_their_token_share_a_draft() -> None:
         ("home", ["f"]),
         ("home", ["g"]),
     ]
+    assert {draft.payloads for draft in gatherer.drafts} == {None}
 
 
 def test_neighbours_with_payloads_of_their_own_share_a_draft() -> None:
@@ -242,6 +248,57 @@ def test_neighbours_with_payloads_of_their_own_share_a_draft() -> None:
     assert [json.loads(payload) for payload in draft.payloads] == payloads
     assert draft.payloads[0] is draft.payloads[1]
     assert draft.payloads[2] is draft.payloads[3]
+
+
+ROW = st.tuples(
+    st.sampled_from([{}, {}, {"topic": "t"}, {"apns_id": "1"}, {"domain": "@"}, {"domain": "home"}, None]),
+    st.sampled_from([{"n": 1}, {"n": 2}]),
+)
+
+
+@given(st.lists(ROW, max_size=8), st.lists(st.integers(0, 8), max_size=3))
+def test_notifications_make_the_same_drafts_however_they_are_handed_over(
+    rows: list[tuple[dict[str, Any] | None, Any]], cuts: list[int]
+) -> None:
+    lines = [
+        "7" if more is None else notification(f"{place}", payload=payload, **more)
+        for place, (more, payload) in enumerate(rows)
+    ]
+    apart, together = Gatherer("home"), Gatherer("home")
+    for line in lines:
+        apart.add(read_items(f"[{line}]".encode(), apart.count))
+    ends = sorted({min(cut, len(lines)) for cut in cuts} | {len(lines)})
+    for start, end in zip([0, *ends], ends, strict=False):
+        text = f"[{','.join(lines[start:end])}]".encode()
+        plain = read_plain(text)
+        assert (plain is None) == any(more != {} for more, _ in rows[start:end])
+        if plain is not None:
+            together.add_plain(plain)
+        else:
+            together.add(read_items(text, together.count))
+    assert (together.drafts, together.count) == (apart.drafts, apart.count)
+    assert {place: one.error for place, one in together.refusals.items()} == {
+        place: one.error for place, one in apart.refusals.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"device_token":"a","device_token":"b","payload":{}}',
+        '{"device_token":"a","payload":{},"payload":{}}',
+        '{"device_token":"a","payload":{},"pay\\u006coad":{}}',
+        '{"device_token":"a","payload":{},"topic":"t"}',
+        '{"device_token":"a","payload":{},"topic":null}',
+        '{"device_token":"a"}',
+        '{"device_token":7,"payload":{}}',
+        "7",
+    ],
+)
+def test_what_is_not_plain_is_left_to_the_careful_reader(text: str) -> None:
+    good = notification("a", payload={"x": 'a\\"b'})
+    assert read_plain(f"[{good}]".encode()) is not None
+    assert read_plain(f"[{good},{text}]".encode()) is None
 
 
 def test_results_stand_in_request_order() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from momentum_push.delivery.apns.wire import Wire, WireOptions
 from momentum_push.message import Message, Outcome, Phase
+from tests.helpers.daemon import until
 from tests.helpers.http2_servers import SERVERS, Node, running, running_nghttpd, running_node
 from tests.helpers.lists import messages, part
 from tests.helpers.peer import Pki, pki
@@ -159,6 +160,8 @@ def test_settings_of_node_may_fall_and_rise_at_any_time(files: Pki) -> None:
             assert {o.status for o in line.behave(*["ok"] * 9, "bad", "gone")} == {200, 400, 410}
             line.behave("grow")
             assert {o.status for o in line.send_all(messages(300, 1 + len(line.outcomes)))} == {200}
+        # Node writes a request down before it answers; another thread reads what it writes.
+        until(lambda: len(node.lines) >= len(line.outcomes), "the last of Node's lines")
         requests = node.requests()
     assert len(requests) == len(line.outcomes)
     assert all(request["headers"]["authorization"] == TOKEN.decode() for request in requests)
