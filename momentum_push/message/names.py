@@ -24,7 +24,8 @@ FEW = 8
 _GOLDEN = 0x9E3779B97F4A7C15  # as in message.ids
 _MID_CHECK = (0, 1, 3, 4)
 _MID_LOW = range(12, 20)
-"""Where the digits of a message id stand, `HH/HH-PPPPP-XXXXXXXX`: of its check, and of the low 32 bits."""
+"""Where the digits of a message id stand, `HH/HH-PPPPP-XXXXXXXX`: of its check, and of the low 32 bits; the high
+16 bits are decimal and must be the same in all."""
 _APNS_ID = (*range(8), *range(9, 13))
 """Where the twelve digits of the sequence number stand in an `apns-id`."""
 
@@ -32,20 +33,20 @@ _APNS_ID = (*range(8), *range(9, 13))
 def message_ids(messages: Sequence[Message]) -> list[str]:
     """Return the message id of each, as `message.mid` would."""
     numbers = [message.sequence for message in messages]
-    if len(numbers) < FEW or not _is_one_high(numbers):
+    if (varying := _varying(numbers)) > len(_MID_LOW):
         return [ids.format_mid(number) for number in numbers]
     text = _repeat(ids.format_mid(numbers[0]) + ",", len(numbers))
-    _fill_mids(text, 0, numbers, _digits(numbers))
+    _fill_mids(text, 0, varying, numbers, _digits(numbers))
     return _cut(text, len(numbers))
 
 
 def apns_ids(messages: Sequence[Message]) -> list[str]:
     """Return the `apns-id` of each, as `message.apns_id` would."""
-    if len(messages) < FEW or not _is_of_one_salt(messages):
-        return [message.apns_id for message in messages]
     numbers = [message.sequence for message in messages]
+    if (varying := _varying(numbers)) > len(_APNS_ID) or not _is_of_one_salt(messages):
+        return [message.apns_id for message in messages]
     text = _repeat(messages[0].apns_id + ",", len(numbers))
-    _fill_apns_ids(text, 0, numbers, _digits(numbers))
+    _fill_apns_ids(text, 0, varying, _digits(numbers))
     return _cut(text, len(numbers))
 
 
@@ -56,18 +57,21 @@ def both(messages: Sequence[Message], before: str, between: str, after: str) -> 
         before, between, after: ASCII.
     """
     numbers = [message.sequence for message in messages]
-    if len(numbers) < FEW or not (_is_one_high(numbers) and _is_of_one_salt(messages)):
+    if (varying := _varying(numbers)) > len(_MID_LOW) or not _is_of_one_salt(messages):
         return "".join([f"{before}{message.mid}{between}{message.apns_id}{after}" for message in messages])
     mid, digits = messages[0].mid, _digits(numbers)
     text = _repeat(f"{before}{mid}{between}{messages[0].apns_id}{after}", len(numbers))
-    _fill_mids(text, len(before), numbers, digits)
-    _fill_apns_ids(text, len(before) + len(mid) + len(between), numbers, digits)
+    _fill_mids(text, len(before), varying, numbers, digits)
+    _fill_apns_ids(text, len(before) + len(mid) + len(between), varying, digits)
     return text.decode()
 
 
-def _is_one_high(numbers: Sequence[int]) -> bool:
-    """Whether all have the same high 16 bits, which a message id has in decimal."""
-    return min(numbers) >> 32 == max(numbers) >> 32
+def _varying(numbers: Sequence[int]) -> int:
+    """Return how many hexadecimal digits, counted from the last, differ somewhere; one at least.
+
+    More than there are where numbers are so few that a text for each is as fast.
+    """
+    return max(1, (min(numbers) ^ max(numbers)).bit_length() + 3 >> 2) if len(numbers) >= FEW else 99
 
 
 def _is_of_one_salt(messages: Sequence[Message]) -> bool:
@@ -91,19 +95,14 @@ def _digits(numbers: Sequence[int]) -> bytes:
     return pack(f">{len(numbers)}Q", *numbers).hex().encode()
 
 
-def _fill_mids(text: bytearray, at: int, numbers: Sequence[int], digits: bytes) -> None:
+def _fill_mids(text: bytearray, at: int, varying: int, numbers: Sequence[int], digits: bytes) -> None:
     checks = pack(f">{len(numbers)}H", *[number * _GOLDEN >> 48 & 0xFFFF for number in numbers])
     _fill(text, at, _MID_CHECK, checks.hex().upper().encode(), 4)
-    _fill(text, at, _MID_LOW[-_varying(numbers) :], digits.upper(), 16)
+    _fill(text, at, _MID_LOW[-varying:], digits.upper(), 16)
 
 
-def _fill_apns_ids(text: bytearray, at: int, numbers: Sequence[int], digits: bytes) -> None:
-    _fill(text, at, _APNS_ID[-_varying(numbers) :], digits, 16)
-
-
-def _varying(numbers: Sequence[int]) -> int:
-    """Return how many hexadecimal digits, counted from the last, differ somewhere; one at least."""
-    return max(1, (min(numbers) ^ max(numbers)).bit_length() + 3 >> 2)
+def _fill_apns_ids(text: bytearray, at: int, varying: int, digits: bytes) -> None:
+    _fill(text, at, _APNS_ID[-varying:], digits, 16)
 
 
 def _fill(text: bytearray, at: int, places: Sequence[int], digits: bytes, width: int) -> None:
