@@ -24,8 +24,8 @@ FEW = 8
 _GOLDEN = 0x9E3779B97F4A7C15  # as in message.ids
 _MID_CHECK = (0, 1, 3, 4)
 _MID_LOW = range(12, 20)
-"""Where the digits of a message id stand, `HH/HH-PPPPP-XXXXXXXX`: of its check, and of the low 32 bits; the high
-16 bits are decimal and must be the same in all."""
+"""Where the digits of a message id stand, `HH/HH-PPPPP-XXXXXXXX`: of its check, and of the low 32 bits; the
+high 16 bits are decimal and must be the same in all."""
 _APNS_ID = (*range(8), *range(9, 13))
 """Where the twelve digits of the sequence number stand in an `apns-id`."""
 
