@@ -51,6 +51,7 @@ PURE = (
     "queues.schedule",
     "queues.queue",
     "queues.throttle",
+    "injection.company",
     "injection.frames",
     "delivery.breaker",
     "delivery.fleet",

@@ -3,9 +3,15 @@
     verdict ──► loggers.dispositions ──► spool.settle ──► queues.add (delayed)
                      write() returned      removal and new lists in one transaction
 
-The order is a promise (design.md 1, fact 3): a message that left the spool has its record. When a log
-cannot be written, what it would have recorded stays in the spool; `is_blocked` then tells the pools
-to send nothing more, and the log is tried again every second until the disk takes it. What waits
+The order is a promise (design.md 1, fact 3): a message that left the spool has its record.
+
+Nobody waits for any of it, and a write and a commit cost much the same for one message as for a hundred.
+So verdicts that follow each other closely are carried out together, at most GAP_S after they were found;
+one that comes alone is carried out at once. What is gathered counts as in flight: a daemon that is killed
+sends it again after its next start.
+
+When a log cannot be written, what it would have recorded stays in the spool; `is_blocked` then tells the
+pools to send nothing more, and the log is tried again every second until the disk takes it. What waits
 meanwhile is bounded by what was in flight. A daemon that stops meanwhile tries the log once more; what
 it does not take stays in the spool and is sent again after the next start.
 """
@@ -15,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Protocol
 
@@ -41,6 +47,13 @@ from momentum_push.queues import COLLAPSED, EXCEEDED_RETRIES, EXCEEDED_TIME, EXP
 
 __all__ = ["RecordSink", "SettleSink", "Settler"]
 
+GAP_S = 0.01
+"""Between two carryings-out, while verdicts are few: then they gather. Far below the second after which the
+first retry is due; to the messages that a crash may double it adds what was answered in so long."""
+
+ENOUGH = 300
+"""Gathered messages that are carried out at once: a turn's worth (`turns.BUDGET`), and no gain beyond it."""
+
 _RETRY_LOG_S = 1.0
 
 FLUSH_S = 30.0
@@ -60,6 +73,8 @@ _FINALS = {
     EXPIRED_UNTRIED: "MessageExpired",
 }
 
+Verdicts = list[tuple[QueueKey, Verdict]]
+
 log = structlog.get_logger()
 
 
@@ -78,7 +93,11 @@ class SettleSink(Protocol):
 
 
 class Settler:
-    """The last room of the flow; one per daemon, called by every pool."""
+    """The last room of the flow; one per daemon, called by every pool.
+
+    Args:
+        gap_s: between two carryings-out; 0: verdicts are carried out one by one.
+    """
 
     def __init__(
         self,
@@ -89,6 +108,7 @@ class Settler:
         meters: Meters,
         clock: Clock,
         on_unblocked: Callable[[], None],
+        gap_s: float = GAP_S,
     ) -> None:
         self._records = records
         self._spool = spool
@@ -96,12 +116,20 @@ class Settler:
         self._meters = meters
         self._clock = clock
         self._on_unblocked = on_unblocked
-        self._unrecorded: deque[tuple[QueueKey, Verdict]] = deque()
+        self._gap_s = gap_s
+        self._gathered: Verdicts = []
+        self._size = 0  # messages in them
+        self._began = float("-inf")
+        self._alarm: asyncio.TimerHandle | None = None  # while verdicts are gathered
+        self._unrecorded: deque[Verdicts] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
-        return f"<Settler {len(self._tasks)} commits due, {len(self._unrecorded)} verdicts unrecorded>"
+        return (
+            f"<Settler {len(self._gathered)} verdicts gathered, {len(self._tasks)} commits due, "
+            f"{sum(map(len, self._unrecorded))} verdicts unrecorded>"
+        )
 
     @property
     def is_blocked(self) -> bool:
@@ -109,28 +137,30 @@ class Settler:
         return bool(self._unrecorded)
 
     def unrecorded(self, key: QueueKey) -> int:
-        """Messages of a queue whose records a log has not taken yet: they are still in memory and on disk."""
-        return sum(len(verdict.left) for queue, verdict in self._unrecorded if queue == key)
+        """Messages of a queue whose records are not written yet: they are still in memory and on disk."""
+        verdicts = chain(self._gathered, *self._unrecorded)
+        return sum(len(verdict.left) for queue, verdict in verdicts if queue == key)
 
     def settle(self, key: QueueKey, verdict: Verdict) -> None:
-        """Record a verdict and take its messages out of their lists."""
+        """Record a verdict and take its messages out of their lists; now, or in GAP_S with others."""
         for reason in verdict.strange:
             _report(key, reason)
         if not verdict.dispositions and not verdict.retries:
             return
         if self._unrecorded:
-            self._unrecorded.append((key, verdict))
+            self._unrecorded.append([(key, verdict)])
             return
-        try:
-            self._records.dispositions(self._clock.now(), verdict.dispositions)
-        except LogError as error:
-            self._unrecorded.append((key, verdict))
-            self._retry_later(error)
-        else:
-            self._release(key, verdict)
+        self._gathered.append((key, verdict))
+        self._size += len(verdict.dispositions)
+        wait_s = self._began + self._gap_s - self._clock.monotonic()
+        if wait_s <= 0 or self._size >= ENOUGH:
+            self._carry_out()
+        elif self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._carry_out)
 
     def note(self, disposition: Disposition) -> None:
         """Record something that moves no message: the start of an outage or a suspension."""
+        self._carry_out()  # what was found before it is recorded before it
         try:
             self._records.dispositions(self._clock.now(), [disposition])
         except LogError as error:
@@ -144,21 +174,45 @@ class Settler:
         if self._timer is not None:
             self._timer.cancel()
             self._retry_records()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=deadline_s)
+        self._carry_out()
+        ends = asyncio.get_running_loop().time() + deadline_s
+        while self._tasks and (left_s := ends - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
+            self._carry_out()
         if self._timer is not None:
             self._timer.cancel()
-            messages = sum(len(verdict.left) for _, verdict in self._unrecorded)
+            messages = sum(len(verdict.left) for _, verdict in chain(*self._unrecorded))
             log.error("settle_unfinished", messages=messages, fix="they are sent again after the next start")
+
+    def _carry_out(self) -> None:
+        """Record and release what was gathered."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not self._gathered:
+            return
+        verdicts, self._gathered, self._size = self._gathered, [], 0
+        self._began = self._clock.monotonic()
+        try:
+            self._record(verdicts)
+        except LogError as error:
+            self._unrecorded.append(verdicts)
+            self._retry_later(error)
+        else:
+            self._release(verdicts)
+
+    def _record(self, verdicts: Verdicts) -> None:
+        items = list(chain.from_iterable([verdict.dispositions for _, verdict in verdicts]))
+        self._records.dispositions(self._clock.now(), items)
 
     def _retry_records(self) -> None:
         self._timer = None
         try:
             self._records.retry()
             while self._unrecorded:
-                self._release(*self._unrecorded.popleft())
+                self._release(self._unrecorded.popleft())
                 if self._unrecorded:
-                    self._records.dispositions(self._clock.now(), self._unrecorded[0][1].dispositions)
+                    self._record(self._unrecorded[0])
         except LogError as error:
             self._retry_later(error)
         else:
@@ -168,17 +222,20 @@ class Settler:
         log.error("log_write_failed", error=str(error))
         self._timer = asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
 
-    def _release(self, key: QueueKey, verdict: Verdict) -> None:
-        self._count(key, verdict.dispositions)
-        left = verdict.left
+    def _release(self, verdicts: Verdicts) -> None:
+        """Take the messages of verdicts, which are recorded, out of their lists: one transaction."""
+        for key, verdict in verdicts:
+            self._count(key, verdict.dispositions)
+        left = list(chain.from_iterable([verdict.left for _, verdict in verdicts]))
         weight = sum([message.home.weight for message in left])
-        homes = _leave(left)
-        retries = _new_lists(verdict)
+        homes = _leave(left)  # before what is tried again finds its new home
+        retries = list(chain.from_iterable([_new_lists(verdict) for _, verdict in verdicts]))
         emptied = [home for home in homes if not home.remaining]
+        on_disk = [verdict.on_disk for _, verdict in verdicts if verdict.on_disk is not None]
         work = self._spool.settle(homes, retries)
         self._queues.expect(retries)
         self._queues.left(len(left), weight)
-        task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries, verdict.on_disk))
+        task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries, on_disk))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -187,7 +244,7 @@ class Settler:
         work: Awaitable[None],
         emptied: list[Home],
         retries: list[MessageList],
-        on_disk: Callable[[], None] | None,
+        on_disk: Sequence[Callable[[], None]],
     ) -> None:
         try:
             await work
@@ -197,8 +254,8 @@ class Settler:
         self._queues.off_disk(emptied)
         if retries:
             self._queues.add(retries, are_new=False)
-        if on_disk is not None:
-            on_disk()
+        for tell in on_disk:
+            tell()
 
     def _count(self, key: QueueKey, dispositions: Sequence[Disposition]) -> None:
         labels = (key.domain, key.binding)

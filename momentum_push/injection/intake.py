@@ -5,10 +5,10 @@
                of 500                  and lane     all that came meanwhile
 
 While one commit is under way, whatever arrives is gathered; the next commit takes it all, and what
-came in small pieces for the same queue and lane becomes one list. Nothing is answered before the
-commit that holds it. A loop turn checks one slice (`checking`), and lays out one list. The reception
-records are written by whoever committed, not by whoever asked: a client that went away has its record
-all the same.
+came in small pieces for the same queue and lane becomes one list. Small pieces that follow each other
+closely are given a moment to come together (`company`). Nothing is answered before the commit that holds
+it. A loop turn checks one slice (`checking`), and lays out one list. The reception records are written by
+whoever committed, not by whoever asked: a client that went away has its record all the same.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import structlog
 from momentum_push.clock import Clock
 from momentum_push.errors import InjectionError, LogError, SpoolError
 from momentum_push.injection.checking import Checker
+from momentum_push.injection.company import Company
 from momentum_push.injection.keyring import Keyring, results_of, write_receipt
 from momentum_push.injection.routing import Routing
 from momentum_push.message import (
@@ -151,6 +152,8 @@ class Intake(Checker):
         self._keyring = Keyring(store, meters, clock)
         self._waiting = 0
         self._committer: asyncio.Task[None] | None = None
+        self._company = Company()
+        self._alarm: asyncio.TimerHandle | None = None  # while what waits is given time for company
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -165,6 +168,7 @@ class Intake(Checker):
         """Take nothing more and wait until what was taken is committed."""
         self._is_closed = True
         await self._keyring.close()
+        self._go_on()
         while self._committer is not None:
             await asyncio.wait([self._committer])
 
@@ -293,27 +297,54 @@ class Intake(Checker):
         for home, group in groupby(rest, key=attrgetter("home")):
             run = list(group)
             self._pending.setdefault((home.queue, home.lane, run[0].part.deliver_at), []).extend(run)
-        loop = asyncio.get_running_loop()
-        waiter = _Waiter(protocol, messages, loop.create_future())
+        waiter = _Waiter(protocol, messages, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
         self._waiting += len(messages)
-        if self._committer is None:
-            self._committer = loop.create_task(self._commit_pending())
+        self._go_on()
         return waiter.done
 
-    async def _commit_pending(self) -> None:
+    def _wait_s(self) -> float:
+        """Return for how long what waits is given time; lists that are whole gain nothing by company."""
+        if self._ready or self._is_closed:
+            return 0.0
+        return self._company.wait_s(self._clock.monotonic())
+
+    def _go_on(self) -> None:
+        """See that what waits is committed, now or soon."""
+        if self._committer is not None or not self._waiters:
+            return
+        if not (wait_s := self._wait_s()):
+            self._begin()
+        elif self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._begin)
+
+    def _begin(self) -> None:
+        has_waited = self._alarm is not None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._committer = asyncio.get_running_loop().create_task(self._commit_pending(has_waited))
+
+    async def _commit_pending(self, has_waited: bool) -> None:
+        """Commit what waits, until nothing does, or what does has time."""
         waiters: list[_Waiter] = []
+        is_well = False
         try:
-            while self._waiters:
+            while not waiters or (self._waiters and not self._wait_s()):
                 ready, pending, waiters = self._ready, self._pending, self._waiters
                 self._ready, self._pending, self._waiters = [], {}, []
                 receipts, self._receipts = self._receipts, []
+                self._company.begin(self._clock.monotonic(), len(waiters), has_waited)
+                has_waited = False
                 await self._commit_lists(ready + _gather(pending, self._clock.now()), waiters, receipts)
+            is_well = True
         except Exception as error:
             log.error("reception_crashed", error=repr(error), exc_info=True)
         finally:
             self._committer = None
-            self._abandon(waiters + self._waiters)
+            if not is_well:
+                self._abandon(waiters + self._waiters)
+            self._go_on()
 
     async def _commit_lists(
         self, lists: list[MessageList], waiters: list[_Waiter], receipts: list[Receipt]
@@ -335,7 +366,7 @@ class Intake(Checker):
             await self._note(waiters)
 
     def _abandon(self, waiters: Sequence[_Waiter]) -> None:
-        """Answer whoever still waits although the committer ends; there is nobody when it ended well."""
+        """Answer whoever still waits although the committer has ended."""
         if self._waiters:
             self._waiting -= _count(self._ready) + sum(len(batch) for batch in self._pending.values())
             self._ready, self._pending, self._waiters, self._receipts = [], {}, [], []

@@ -1272,7 +1272,7 @@ async def check(
         for step, value in steps:
             await do(world, step, value)
         await world.settler.flush() if not world.log.is_failing else None
-        unrecorded = sum(len(verdict.left) for _, verdict in world.settler._unrecorded)
+        unrecorded = world.settler.unrecorded(world.queue.key)
         at_work = len(world.pool._marking) + len(world.flying) + unrecorded
         assert world.queues.resident == world.queue.active + world.queue.delayed + at_work
         await finish(world)

@@ -54,7 +54,7 @@ class Disk:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, gap_s: float = 0.0) -> None:
         self.events: list[Any] = []
         self.clock = ManualClock(NOW)
         self.log, self.disk, self.meters = Log(self.events), Disk(self.events), Meters()
@@ -66,6 +66,7 @@ class Bench:
             meters=self.meters,
             clock=self.clock,
             on_unblocked=lambda: self.events.append("unblocked"),
+            gap_s=gap_s,
         )
         self._count = 0
 
@@ -378,5 +379,125 @@ def test_flush_waits_for_what_is_settled_meanwhile() -> None:
         bench.disk.gate.set()
         await flushing
         assert [event for event in bench.events if event[0] == "committed"] == [("committed", 0)] * 2
+
+    asyncio.run(scenario())
+
+
+# --- verdicts that follow each other closely
+
+LONG_S = 3600.0
+
+
+def of_three(bench: Bench) -> list[list[Message]]:
+    """Three messages of three lists, which are taken and not settled yet."""
+    return [bench.put(1), bench.put(1), bench.put(1)]
+
+
+def test_a_verdict_that_comes_alone_is_carried_out_at_once() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        for _ in range(2):
+            bench.settle(bench.put(1))
+            assert [event[0] for event in bench.events] == ["record", "settle"]
+            bench.clock.advance(LONG_S)
+        await bench.settler.flush()
+
+    asyncio.run(scenario())
+
+
+def test_verdicts_within_the_gap_share_one_write_and_one_transaction() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        first, second, third = of_three(bench)
+        bench.settle(bench.put(1))
+        bench.events.clear()
+        bench.settle(first)
+        bench.settle(second, 503, "ServiceUnavailable")
+        assert (bench.events, bench.settler.unrecorded(QUEUE), bench.queues.resident) == ([], 2, 3)
+        bench.clock.advance(LONG_S)
+        bench.settle(third)
+        assert bench.events == [("record", [1001, 2001, 3001]), ("settle", [1, 2, 3], [1])]
+        assert (bench.settler.unrecorded(QUEUE), bench.queues.resident) == (0, 0)
+        await bench.settler.flush()
+        assert bench.queues.get(QUEUE).active == 1  # the second's time has come meanwhile
+
+    asyncio.run(scenario())
+
+
+def test_what_is_gathered_waits_no_longer_than_the_gap() -> None:
+    async def scenario() -> None:
+        bench = Bench(0.002)
+        first, *_ = of_three(bench)
+        bench.settle(bench.put(1))
+        bench.events.clear()
+        bench.settle(first)  # the clock of the test stands still: it is the loop that rings
+        async with asyncio.timeout(20):
+            while ("record", [1001]) not in bench.events:
+                await asyncio.sleep(0.001)
+        await bench.settler.flush()
+
+    asyncio.run(scenario())
+
+
+def test_enough_verdicts_wait_for_nothing() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        one, many = bench.put(1), bench.put(settle.ENOUGH - 1)
+        bench.settle(bench.put(1))
+        bench.events.clear()
+        bench.settle(one)
+        assert bench.events == []
+        bench.settle(many)
+        assert [event[0] for event in bench.events] == ["record", "settle"]
+        await bench.settler.flush()
+
+    asyncio.run(scenario())
+
+
+def test_the_record_of_an_outage_stands_behind_those_that_were_gathered_before_it() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        first, second, _ = of_three(bench)
+        bench.settle(bench.put(1))
+        bench.settle(first)
+        bench.settler.note(bench.verdict(second).dispositions[0])
+        assert [item.message.sequence for item in bench.log.written][-2:] == [1001, 2001]
+        await bench.settler.flush()
+
+    asyncio.run(scenario())
+
+
+def test_flush_carries_out_what_is_gathered_and_what_gathers_meanwhile() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        first, second, _ = of_three(bench)
+        bench.settle(bench.put(1))
+        bench.settle(first)
+        bench.disk.gate.clear()
+        flushing = asyncio.create_task(bench.settler.flush())
+        await turns()
+        bench.settle(second)
+        bench.disk.gate.set()
+        await flushing
+        assert [event for event in bench.events if event[0] == "committed"] == [("committed", 0)] * 3
+
+    asyncio.run(scenario())
+
+
+def test_verdicts_that_were_gathered_when_the_log_failed_are_released_together() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        first, second, third = of_three(bench)
+        bench.settle(bench.put(1))
+        bench.events.clear()
+        bench.log.is_failing = True
+        bench.settle(first)
+        bench.settle(second)
+        bench.clock.advance(LONG_S)
+        bench.settle(third)
+        assert (bench.settler.is_blocked, bench.settler.unrecorded(QUEUE), bench.events) == (True, 3, [])
+        bench.log.is_failing = False
+        await bench.settler.flush()
+        assert bench.events[:2] == [("record", [1001, 2001, 3001]), ("settle", [1, 2, 3], [])]
 
     asyncio.run(scenario())

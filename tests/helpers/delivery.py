@@ -292,6 +292,7 @@ class World:
             meters=self.meters,
             clock=self.clock,
             on_unblocked=lambda: self.pool.wake(),
+            gap_s=0.0,
         )
         self.services = Services(
             self.settler,

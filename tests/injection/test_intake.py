@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from momentum_push.errors import InjectionError, LogError, SpoolError, SpoolFull
-from momentum_push.injection import checking, intake
+from momentum_push.injection import checking, company, intake
 from momentum_push.injection.checking import SLICE
 from momentum_push.injection.intake import IntakeBusy
 from momentum_push.message import MAX_LIST, Message, Refusal
@@ -106,6 +106,75 @@ def test_many_that_come_together_share_a_commit_and_small_ones_a_list() -> None:
         assert sizes == [2, 598]
         tokens = [[message.token for message in taken(result)] for result in results]
         assert tokens == [[token_of(10 * n), token_of(10 * n + 1)] for n in range(300)]
+
+    play(scene)
+
+
+LONG_S = 3600.0
+
+
+@pytest.fixture
+def long_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for company waits until the clock is moved, or something else ends it."""
+    monkeypatch.setattr(company, "PACE_S", LONG_S)
+
+
+@pytest.mark.usefixtures("long_pace")
+def test_a_lone_request_is_committed_at_once() -> None:
+    async def scene(door: Door) -> None:
+        for number in range(1, 4):
+            await door.accept()
+            assert door.store.entered == number
+            door.clock.advance(LONG_S)
+
+    play(scene)
+
+
+@pytest.mark.usefixtures("long_pace")
+def test_requests_that_follow_closely_share_one_commit_and_one_list() -> None:
+    async def scene(door: Door) -> None:
+        await door.accept()
+        asking = [asyncio.create_task(door.accept(draft(1, first=number))) for number in (2, 3)]
+        await turns()
+        assert (door.store.entered, [task.done() for task in asking]) == (1, [False, False])
+        door.clock.advance(LONG_S)
+        await asyncio.gather(door.accept(draft(1, first=4)), *asking)
+        assert [[len(batch.messages) for batch in lists] for lists in door.store.commits] == [[1], [3]]
+
+    play(scene)
+
+
+def test_what_is_given_time_is_committed_when_the_time_is_over() -> None:
+    async def scene(door: Door) -> None:  # its clock stands still: it is the loop that rings
+        for _ in range(3):
+            await door.accept()
+        assert door.store.entered == 3
+
+    play(scene)
+
+
+@pytest.mark.usefixtures("long_pace")
+def test_a_list_that_is_whole_waits_for_nobody_and_takes_along_who_did() -> None:
+    async def scene(door: Door) -> None:
+        await door.accept()
+        small = asyncio.create_task(door.accept())
+        await turns()
+        await asyncio.gather(door.accept(draft(MAX_LIST)), small)
+        sizes = [[len(batch.messages) for batch in lists] for lists in door.store.commits]
+        assert sizes == [[1], [MAX_LIST, 1]]
+
+    play(scene)
+
+
+@pytest.mark.usefixtures("long_pace")
+def test_closing_waits_for_no_company() -> None:
+    async def scene(door: Door) -> None:
+        await door.accept()
+        asking = asyncio.create_task(door.accept())
+        await turns()
+        await door.intake.close()
+        taken(await asking)
+        assert len(door.store.sequences) == 2
 
     play(scene)
 
