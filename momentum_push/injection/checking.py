@@ -78,7 +78,8 @@ class Checker:
             rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else repeat("")
             payloads = _payloads(draft, start, len(tokens))
             contents = check.check_all(payloads) if common is None else [common] * len(tokens)
-            for content in {id(content): content for content in contents}.values():
+            kinds = {id(content): content for content in contents} if common is None else {0: common}
+            for content in kinds.values():
                 if id(content) not in makers and isinstance(content, Content):
                     makers[id(content)] = self._maker(origin, draft, content, key, now)
             results += _messages(tokens, payloads, contents, makers, rcpts)
@@ -124,7 +125,7 @@ def _messages(
     rcpts: Iterable[str],
 ) -> list[Message | Refusal]:
     """Return messages, not yet numbered, for one slice of a draft; a fault of the content comes first."""
-    if len(makers) == 1 and Refusal not in {*map(type, tokens), *map(type, contents)}:
+    if len(makers) == 1 and set(map(type, tokens)) == {str} and Refusal not in set(map(type, contents)):
         ((part, home, apns_id),) = makers.values()
         shared = repeat(part), repeat(home), repeat(0), rcpts, repeat(apns_id)
         return list(map(Message, repeat(0), tokens, payloads, *shared))

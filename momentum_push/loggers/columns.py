@@ -36,6 +36,7 @@ __all__ = [
     "now",
     "own_or",
     "seconds_in_queue",
+    "sizes",
     "split_address",
     "strftime",
 ]
@@ -187,9 +188,23 @@ def apns_ids(batch: Batch) -> Texts:
     return names.apns_ids(batch.messages)
 
 
-def from_message(value: Callable[[Message], str]) -> Column:
-    """Return a column of something that each message has for itself."""
-    return lambda batch: [value(message) for message in batch.messages]
+def from_message(name: str) -> Column:
+    """Return a column of an attribute that each message has for itself, a text."""
+    value = attrgetter(name)
+
+    def column(batch: Batch) -> Texts:
+        texts = list(map(value, batch.messages))
+        return texts if any(texts) else ""
+
+    return column
+
+
+def sizes(batch: Batch) -> Texts:
+    """The column of sizes at reception."""
+    if all(part.size for part in batch.distinct_parts.values()):
+        return from_part(lambda part: str(part.size))(batch)
+    found = [message.part.size or len(message.payload) for message in batch.messages]
+    return each(found, str)
 
 
 def from_part(value: Callable[[Part], str]) -> Column:
@@ -214,13 +229,14 @@ def from_queue(value: Callable[[QueueKey], str]) -> Column:
     return column
 
 
-def own_or(key: str, otherwise: Callable[[Message], str]) -> Column:
-    """Return a column of a context variable (momentum.md 7.6), or of what each message has instead."""
+def own_or(key: str, name: str) -> Column:
+    """Return a column of a context variable (momentum.md 7.6), or of the attribute that each message has instead."""
+    otherwise = from_message(name)
 
     def column(batch: Batch) -> Texts:
         if not any(part.context.get(key) for part in batch.distinct_parts.values()):
-            return [otherwise(message) for message in batch.messages]
-        return [message.part.context.get(key) or otherwise(message) for message in batch.messages]
+            return otherwise(batch)
+        return [message.part.context.get(key) or getattr(message, name) for message in batch.messages]
 
     return column
 

@@ -162,8 +162,8 @@ _OURS = {
 
 _APN_LOGGER = {
     "sa": plain(c.from_part(lambda part: part.context.get("DLV_Source_Addr") or part.mailfrom)),
-    "da": plain(c.own_or("DLV_Dest_Addr", lambda message: message.rcpt)),
-    "dt": plain(c.from_message(lambda message: message.token)),
+    "da": plain(c.own_or("DLV_Dest_Addr", "rcpt")),
+    "dt": plain(c.from_message("token")),
     "S": plain(c.attribute("status"), is_clean=True),
     "e": plain(c.attribute("reason")),
     "ti": _OURS["{apns_id}"],
@@ -178,7 +178,7 @@ _CUSTOM_LOGGER = {
     "n": plain(_response),
     "N": plain(c.attribute("attempt"), is_clean=True),
     "p": plain(c.from_part(lambda part: part.protocol)),
-    "r": plain(c.from_message(lambda message: message.rcpt)),
+    "r": plain(c.from_message("rcpt")),
     "R": plain(c.from_queue(lambda queue: queue.domain)),
     "s": plain(c.attribute("stage", lambda stage: c.STAGES.get(stage, str(stage)))),
     "S": plain(c.attribute("stage"), is_clean=True),
