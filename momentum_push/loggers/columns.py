@@ -230,7 +230,7 @@ def from_queue(value: Callable[[QueueKey], str]) -> Column:
 
 
 def own_or(key: str, name: str) -> Column:
-    """Return a column of a context variable (momentum.md 7.6), or of the attribute that each message has instead."""
+    """Return a column of a context variable (momentum.md 7.6), or of the attribute that messages have."""
     otherwise = from_message(name)
 
     def column(batch: Batch) -> Texts:
