@@ -22,6 +22,8 @@ from typing import Protocol
 
 import structlog
 
+from momentum_push.daemon import heap
+
 __all__ = ["Notifier", "Served", "serve"]
 
 STATUS_INTERVAL_S = 5.0
@@ -96,6 +98,7 @@ async def serve(daemon: Served, notifier: Notifier) -> None:
     loop.add_signal_handler(signal.SIGHUP, run, "SIGHUP", reload)
     loop.add_signal_handler(signal.SIGUSR1, run, "SIGUSR1", reopen)
     await daemon.start()
+    heap.calm()
     is_open = True
     notifier.send("READY=1", f"MAINPID={os.getpid()}")
     feeding = loop.create_task(_feed(daemon, notifier))

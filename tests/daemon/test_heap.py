@@ -103,3 +103,30 @@ print(before - held < 20 << 20 and held - resident() > 50 << 20)
 def test_what_the_operator_says_stays() -> None:
     assert "MALLOC_ARENA_MAX" not in heap.settle({"MALLOC_ARENA_MAX": "8"})
     assert heap.settle({"GLIBC_TUNABLES": "glibc.malloc.arena_max=8"}) == []
+
+
+def test_the_collector_keeps_calm_and_rings_are_bounded_all_the_same() -> None:
+    """What was there is never looked at again; rings that come later go when there are enough of them."""
+    code = """
+import gc
+import weakref
+class Ring:
+    def __init__(self):
+        self.other = self
+passes, dead = [], []
+gc.callbacks.append(lambda phase, info: passes.append(phase))
+heap.calm()
+frozen = gc.get_freeze_count()
+passes.clear()
+alive = most = 0
+def gone(ring):
+    global alive
+    alive -= 1
+for number in range(3 * heap.YOUNG):
+    ring = Ring()
+    dead.append(weakref.ref(ring, gone))
+    alive += 1
+    most = max(most, alive)
+print(frozen > 1000, most <= heap.YOUNG + 1, 0 < len(passes) < 20)
+"""
+    assert run(code) == "True True True"
