@@ -66,9 +66,12 @@ class Checker:
         key, rules = route
         now = self._clock.now()
         check = ContentCheck(draft, rules, now)
-        common = check.check(draft.payload) if draft.payloads is None else None
-        if isinstance(common, Refusal):
-            return [common] * len(draft.tokens)
+        common: _Maker | None = None
+        if draft.payloads is None:
+            content = check.check(draft.payload)
+            if isinstance(content, Refusal):
+                return [content] * len(draft.tokens)
+            common = self._maker(origin, draft, content, key, now)
         makers: dict[int, _Maker] = {}  # by id of the content, which `check` keeps
         results: list[Message | Refusal] = []
         for start in range(0, len(draft.tokens), SLICE):
@@ -76,10 +79,12 @@ class Checker:
                 await asyncio.sleep(0)
             tokens = check_tokens(draft.tokens[start : start + SLICE], rules)
             rcpts = draft.rcpts[start : start + SLICE] if draft.rcpts is not None else repeat("")
-            payloads = _payloads(draft, start, len(tokens))
-            contents = check.check_all(payloads) if common is None else [common] * len(tokens)
-            kinds = {id(content): content for content in contents} if common is None else {0: common}
-            for content in kinds.values():
+            if common is not None:
+                results += _copies(tokens, draft.payload, common, rcpts)
+                continue
+            payloads = (draft.payloads or [])[start : start + SLICE]
+            contents = check.check_all(payloads)
+            for content in {id(content): content for content in contents}.values():
                 if id(content) not in makers and isinstance(content, Content):
                     makers[id(content)] = self._maker(origin, draft, content, key, now)
             results += _messages(tokens, payloads, contents, makers, rcpts)
@@ -111,10 +116,15 @@ class Checker:
         )
 
 
-def _payloads(draft: Draft, start: int, count: int) -> list[bytes]:
-    if draft.payloads is None:
-        return [draft.payload] * count
-    return draft.payloads[start : start + count]
+def _copies(
+    tokens: Sequence[str | Refusal], payload: bytes, maker: _Maker, rcpts: Iterable[str]
+) -> list[Message | Refusal]:
+    """Return messages, not yet numbered, for one slice of a draft with one payload."""
+    part, home, apns_id = maker
+    return [
+        token if isinstance(token, Refusal) else Message(0, token, payload, part, home, 0, rcpt, apns_id)
+        for token, rcpt in zip(tokens, rcpts, strict=False)
+    ]
 
 
 def _messages(
@@ -143,4 +153,6 @@ def _messages(
 
 def _lane(priority: int) -> int:
     """Return the lane of a priority; one that Apple invents later goes by the lane it reaches."""
+    if priority in LANES:
+        return priority
     return next((lane for lane in LANES if priority >= lane), LANES[-1])

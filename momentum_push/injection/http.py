@@ -122,10 +122,10 @@ class Paths:
             if "{" not in route.path
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request."""
         serve = self._fixed.get((scope["method"], scope["path"]), self._router)
-        await serve(scope, receive, send)
+        return serve(scope, receive, send)
 
 
 async def _now(value: T | Awaitable[T]) -> T:
@@ -154,8 +154,8 @@ def build_app(
     small = Small(views)
     cancellation = Cancellation(intake)
 
-    async def serve_native(request: Request) -> Response:
-        return await (native.post if request.method == "POST" else cancellation.by_collapse_id)(request)
+    def serve_native(request: Request) -> Awaitable[Response]:
+        return (native.post if request.method == "POST" else cancellation.by_collapse_id)(request)
 
     paths: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
         ("/v1/notifications", serve_native, ["POST", "DELETE"]),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,13 +101,13 @@ class Exchange:
             self.is_whole = True
         return message
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send, and note status and size."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
         else:
             self.sent += len(message.get("body", b""))
-        await self._send(message)
+        return self._send(message)
 
     async def refuse(self, refused: RequestRefused) -> None:
         """Answer with a refusal, unless an answer has begun."""

@@ -15,7 +15,15 @@ from starlette.types import Receive, Scope, Send
 
 from momentum_push.errors import InjectionError, MomentumPushError, SpoolFull
 
-__all__ = ["Handler", "RequestRefused", "answer", "is_waiting_for_continue", "refusal_answer", "unavailable"]
+__all__ = [
+    "Handler",
+    "RequestRefused",
+    "Whole",
+    "answer",
+    "is_waiting_for_continue",
+    "refusal_answer",
+    "unavailable",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -61,9 +69,24 @@ class Handler:
         await response(scope, receive, send)
 
 
+class Whole(Response):
+    """A JSON answer that is there as a whole; Starlette would look for reasons against its two headers."""
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        self.raw_headers = [
+            *[
+                (name.lower().encode("latin-1"), text.encode("latin-1"))
+                for name, text in (headers or {}).items()
+            ],
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+        ]
+
+
 def answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
     """Return `value` as a JSON answer."""
-    return Response(_encode(value), status, headers, "application/json")
+    return Whole(status, _encode(value), headers)
 
 
 def refusal_answer(refused: RequestRefused) -> Response:

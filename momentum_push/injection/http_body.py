@@ -13,7 +13,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from momentum_push.injection.http_answers import RequestRefused, is_waiting_for_continue
 
@@ -130,6 +130,18 @@ def _is_gzip(request: Request) -> bool:
     raise RequestRefused(415, "UnsupportedEncoding", detail, {"Accept-Encoding": "gzip, identity"})
 
 
+async def _receive(request: Request) -> tuple[bytes, bool]:
+    """Return the next bytes as they came, and whether there are more.
+
+    Raises:
+        starlette.requests.ClientDisconnect: the client went away.
+    """
+    message = await request.receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
+
+
 async def stream(request: Request) -> AsyncIterator[bytes]:
     """Yield the body, inflated, as it comes.
 
@@ -139,7 +151,9 @@ async def stream(request: Request) -> AsyncIterator[bytes]:
     """
     gunzip = Gunzip() if _is_gzip(request) else None
     pieces = 0
-    async for chunk in request.stream():
+    has_more = True
+    while has_more:
+        chunk, has_more = await _receive(request)
         if gunzip is None:
             if chunk:
                 yield chunk
@@ -171,15 +185,37 @@ async def read_whole(request: Request, limit: int, held: Held) -> bytes:
     announced = request.headers.get("content-length", "")
     if limit and announced.isascii() and announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)  # before the first byte, and before "100 Continue"
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in stream(request):
-        size += len(chunk)
-        if limit and size > limit:
-            raise _too_large(limit)
-        held.grow(len(chunk))
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    whole = _Whole(limit, held)
+    if _is_gzip(request):
+        async for chunk in stream(request):
+            whole.add(chunk)
+        return whole.bytes()
+    has_more = True
+    while has_more:  # not by `stream`: a generator costs a small request more than all of the rest here
+        chunk, has_more = await _receive(request)
+        whole.add(chunk)
+    return whole.bytes()
+
+
+class _Whole:
+    """A body that is being gathered, within its limits."""
+
+    def __init__(self, limit: int, held: Held) -> None:
+        self._limit, self._held = limit, held
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes; RequestRefused where they are too many."""
+        self._size += len(chunk)
+        if self._limit and self._size > self._limit:
+            raise _too_large(self._limit)
+        self._held.grow(len(chunk))
+        self._chunks.append(chunk)
+
+    def bytes(self) -> bytes:
+        """Return all of it."""
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
 
 async def discard(request: Request) -> bool:

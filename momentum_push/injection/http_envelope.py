@@ -297,7 +297,7 @@ def _small_duplicate(text: bytes, values: Sequence[object]) -> Refusal | None:
     """Count the quotes of the whole, and take those of arrays and payload off."""
     quotes, slashes = text.count(b'"') - _quotes(values), text.count(b"\\")
     for value in values:
-        if isinstance(value, Raw):
+        if type(value) is Raw:
             raw = bytes(value)
             quotes -= raw.count(b'"')
             slashes -= raw.count(b"\\")
@@ -320,6 +320,9 @@ def _check_form(envelope: Envelope, values: Sequence[object]) -> None:
     is_list = envelope.notifications is not UNSET
     if is_list and values.count(UNSET) == len(values) - 1 - (envelope.domain is not UNSET):
         return
+    if not is_list and (envelope.device_tokens is UNSET) != (envelope.device_token is UNSET):
+        _check_payload(envelope)
+        return
     given = [
         name for name, value in zip(Envelope.__struct_fields__, values, strict=True) if value is not UNSET
     ]
@@ -330,10 +333,13 @@ def _check_form(envelope: Envelope, values: Sequence[object]) -> None:
     if len(lists) > 1:
         what = f'$: "{lists[0]}" and "{lists[1]}" cannot stand together; keep one'
         raise RequestRefused(400, "BadRequest", what)
-    if is_list:
-        beside = next(name for name in given if name not in ("notifications", "domain"))
-        what = f'$.{beside}: cannot stand beside "notifications"; put it into each of them'
-        raise RequestRefused(400, "BadRequest", what)
+    beside = next(name for name in given if name not in ("notifications", "domain"))
+    what = f'$.{beside}: cannot stand beside "notifications"; put it into each of them'
+    raise RequestRefused(400, "BadRequest", what)
+
+
+def _check_payload(envelope: Envelope) -> None:
+    """See that the one payload of a body is there, and worth a look."""
     if not isinstance(envelope.payload, Raw):
         raise RequestRefused(400, "PayloadEmpty", '$: "payload" is missing')
     if _size(envelope.payload) > MAX_PAYLOAD:

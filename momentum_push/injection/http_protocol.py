@@ -220,7 +220,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the request, unless its headers are too long."""
         self._in_headers = False
         self._disarm_headers()
-        self._header_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        sizes = [len(name) + len(value) + 4 for name, value in self.headers]
+        self._header_bytes = len(self.url) + sum(sizes)
         self._check_header_bytes()
         if self._is_refused:
             return

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from momentum_push.injection.http_answers import RequestRefused
+from momentum_push.injection.http_answers import RequestRefused, Whole
 from momentum_push.injection.http_drafts import Result
 from momentum_push.message import Refusal
 from momentum_push.message.names import both
@@ -69,12 +68,14 @@ def outcome(
         refused: why the request failed as a whole, though some of it may have been accepted; None: 200.
         results: rendered, commas included.
     """
-    head: dict[str, Any] = {"error": refused.error, "detail": refused.detail} if refused else {}
-    head |= {"accepted": accepted, "rejected": rejected}
     status, headers = (refused.status, refused.headers) if refused else (200, {})
-    opening = _encode(head)[:-1] + b',"results":['
+    opening = b'"accepted":%d,"rejected":%d,"results":[' % (accepted, rejected)
+    if refused:
+        opening = _encode({"error": refused.error, "detail": refused.detail})[:-1] + b"," + opening
+    else:
+        opening = b"{" + opening
     if accepted + rejected <= SLICE:
-        return Response(opening + b"".join(results) + b"]}", status, headers, "application/json")
+        return Whole(status, opening + b"".join(results) + b"]}", headers)
     return Pieces(status, _framed(opening, results), headers)
 
 

@@ -251,9 +251,9 @@ class Intake(Checker):
     async def keep(self, protocol: str, messages: list[Message]) -> None:
         """Number messages that were checked, and return when they are on disk; errors as of `accept`."""
         lists, rest = await self._lay_out(messages)
-        # A client that goes away must not take the commit of the others with it, nor leave in doubt
-        # whether its own messages were taken.
-        await asyncio.shield(self._commit(protocol, messages, lists, rest))
+        # A client that goes away takes nothing but this future with it: neither the commit of the others,
+        # nor that of its own messages.
+        await self._commit(protocol, messages, lists, rest)
 
     def keep_few(self, protocol: str, messages: list[Message]) -> asyncio.Future[None]:
         """Do as `keep` for at most MAX_LIST messages; the future is done when they are on disk.

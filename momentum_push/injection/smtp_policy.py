@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from momentum_push.errors import Place, Problem
@@ -90,12 +91,17 @@ class Policy:
         """Whether a client's address is in `relay_hosts`; then it needs no authentication either."""
         if not self.relay_hosts:
             return False
-        address = ipaddress.ip_address((ip or _NO_IP).partition("%")[0])
+        address = _address((ip or _NO_IP).partition("%")[0])
         return any(address in network for network in self.relay_hosts)
 
     def is_relay_domain(self, domain: str) -> bool:
         """Whether anybody may send to `domain` (lower case)."""
         return _matches(domain, self.relay_domains)
+
+
+@lru_cache(maxsize=4096)  # a client sends many mails; to read its address costs more than to compare it
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(text)
 
 
 def _matches(domain: str, patterns: frozenset[str]) -> bool:

@@ -211,9 +211,12 @@ def from_part(value: Callable[[Part], str]) -> Column:
     """Return a column of something that a part says; asked once for each part."""
 
     def column(batch: Batch) -> Texts:
+        distinct = len(batch.distinct_parts)
+        if distinct == 1:
+            return value(batch.parts[0])
+        if distinct == len(batch.parts):  # requests of one notification each
+            return [value(part) for part in batch.parts]
         known = {key: value(part) for key, part in batch.distinct_parts.items()}
-        if len(known) == 1:
-            return known[id(batch.parts[0])]
         return [known[id(part)] for part in batch.parts]
 
     return column

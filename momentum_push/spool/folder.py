@@ -46,6 +46,7 @@ class SpoolFolder:
     def __init__(self, path: Path, mode: int) -> None:
         self.path = path
         self.database = path / DATABASE
+        self._database, self._log = str(self.database), f"{self.database}-wal"
         self._mode = mode
         self._reserve = path / "reserve"
         self._lock = -1
@@ -123,11 +124,11 @@ class SpoolFolder:
 
     def bytes_used(self) -> int:
         """Return the size of the database and its log."""
-        return _size(self.database) + self.log_bytes()
+        return _size(self._database) + self.log_bytes()
 
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log."""
-        return _size(Path(f"{self.database}-wal"))
+        return _size(self._log)
 
     def _take_lock(self) -> int:
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, self._mode)
@@ -164,9 +165,10 @@ class SpoolFolder:
         return disk.f_blocks * disk.f_frsize
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
+    """Return the size of a file, 0: there is none; text, not a `Path`: it is asked after each commit."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except FileNotFoundError:
         return 0
 
