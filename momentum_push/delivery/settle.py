@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import Protocol
@@ -51,8 +51,9 @@ GAP_S = 0.01
 """Between two carryings-out, while verdicts are few: then they gather. Far below the second after which the
 first retry is due; to the messages that a crash may double it adds what was answered in so long."""
 
-ENOUGH = 300
-"""Gathered messages that are carried out at once: a turn's worth (`turns.BUDGET`), and no gain beyond it."""
+ENOUGH = 30
+"""Gathered messages that are carried out at once: the share of the fixed cost is small then, and large reads
+stay in columns (`Deliveries`)."""
 
 _RETRY_LOG_S = 1.0
 
@@ -202,8 +203,15 @@ class Settler:
             self._release(verdicts)
 
     def _record(self, verdicts: Verdicts) -> None:
-        items = list(chain.from_iterable([verdict.dispositions for _, verdict in verdicts]))
-        self._records.dispositions(self._clock.now(), items)
+        """Have all of it written, though a log fails: what it was given it writes later (`loggers.hub`)."""
+        failure: LogError | None = None
+        for items in _joined([verdict.dispositions for _, verdict in verdicts]):
+            try:
+                self._records.dispositions(self._clock.now(), items)
+            except LogError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _retry_records(self) -> None:
         self._timer = None
@@ -277,6 +285,24 @@ class Settler:
         counts = Counter([id(message.part) for message in messages]) if len(parts) > 1 else {}
         for key, part in parts.items():
             waited.observe(max(0.0, at - part.starts_at), counts.get(key, len(messages)))
+
+
+def _joined(sequences: Sequence[Sequence[Disposition]]) -> Iterator[Sequence[Disposition]]:
+    """Yield all dispositions in order: those of small reads as one list, large ones as they are."""
+    if len(sequences) == 1:
+        yield sequences[0]
+        return
+    few: list[Disposition] = []
+    for items in sequences:
+        if len(items) < ENOUGH:
+            few += items
+            continue
+        if few:
+            yield few
+        few = []
+        yield items
+    if few:
+        yield few
 
 
 def _report(key: QueueKey, reason: Reason) -> None:

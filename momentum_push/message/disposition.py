@@ -92,6 +92,9 @@ class Disposition(msgspec.Struct, gc=False):
     """The topic that was sent, configuration's default included."""
 
 
+_OWN = ("message", "attempt", "size", "topic")
+
+
 class Deliveries(Sequence[Disposition]):
     """The dispositions of a read in which Apple took everything, in columns.
 
@@ -119,12 +122,15 @@ class Deliveries(Sequence[Disposition]):
         """Make one disposition, or some."""
         if isinstance(place, slice):
             return [self[number] for number in range(*place.indices(len(self)))]
-        own = {name: self.values(name) for name in ("message", "attempt", "size", "topic")}
+        own = {name: self.values(name) for name in _OWN}
         found = {name: values[place if len(values) > 1 else 0] for name, values in own.items()}
         return msgspec.structs.replace(self.shared, **found)
 
     def __iter__(self) -> Iterator[Disposition]:
-        return (self[place] for place in range(len(self)))
+        count = len(self)
+        own = [self.values(name) for name in _OWN]
+        rows = zip(*[values if len(values) == count else values * count for values in own], strict=True)
+        return (msgspec.structs.replace(self.shared, **dict(zip(_OWN, row, strict=True))) for row in rows)
 
     def values(self, name: str) -> list[Any]:
         """Return a field of each, or once what all have, where that is plain."""

@@ -454,6 +454,26 @@ def test_enough_verdicts_wait_for_nothing() -> None:
     asyncio.run(scenario())
 
 
+def test_a_large_read_is_recorded_as_it_is_behind_the_small_ones_before_it() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        first, second, _ = of_three(bench)
+        many = bench.put(settle.ENOUGH)
+        bench.settle(bench.put(1))
+        bench.events.clear()
+        bench.settle(first)
+        bench.settle(second)
+        bench.log.is_failing = True
+        bench.settle(many)
+        bench.log.is_failing = False
+        await bench.settler.flush()
+        told = [item.message.sequence for item in bench.log.written][1:]
+        assert told == [1001, 2001, *[message.sequence for message in many]]
+        assert [event[0] for event in bench.events][:2] == ["record", "settle"]
+
+    asyncio.run(scenario())
+
+
 def test_the_record_of_an_outage_stands_behind_those_that_were_gathered_before_it() -> None:
     async def scenario() -> None:
         bench = Bench(LONG_S)
