@@ -66,21 +66,31 @@ class Format:
     def __init__(self, text: str, pieces: Sequence[str | c.Column], empty: Sequence[str]) -> None:
         self.text = text
         self.empty = list(empty)
-        self._pieces = pieces
+        self._steps: list[tuple[str, c.Column]] = []  # a column, and the text before it
+        literal = ""
+        for piece in pieces:
+            if isinstance(piece, str):
+                literal += piece
+            else:
+                self._steps.append((literal, piece))
+                literal = ""
+        self._tail = literal + "\n"
 
     def render(self, batch: c.Batch) -> str:
         """Return one line per record, each with its newline."""
         count = len(batch.items)
         columns: list[list[str]] = []
         shared = ""  # what stands in all lines, behind the last column
-        for piece in self._pieces:
-            texts = piece if isinstance(piece, str) else piece(batch)
+        for literal, make in self._steps:
+            texts = make(batch)
             if isinstance(texts, str):
-                shared += texts
+                shared += literal + texts
             else:
-                columns += [[shared] * count, texts]
+                columns += [[shared + literal] * count, texts]
                 shared = ""
-        columns.append([shared + "\n"] * count)
+        columns.append([shared + self._tail] * count)
+        if count == 1:
+            return "".join([column[0] for column in columns])
         values = [""] * (len(columns) * count)
         for place, column in enumerate(columns):
             values[place :: len(columns)] = column

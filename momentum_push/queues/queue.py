@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from momentum_push.message import LANES, Message, MessageList, QueueKey
 from momentum_push.queues.collapse import Collapse
@@ -113,14 +113,16 @@ class Lane:
         """Return when the first delayed list is due; None when there is none in memory."""
         return self._delayed[0][0] if self._delayed else None
 
-    def times(self, now: float) -> Iterator[float]:
-        """Yield when what waits here is due: now, the next delayed list, the next stored one."""
-        if self.active:
-            yield now
+    def times(self, now: float) -> Sequence[float]:
+        """Return when what waits here is due: now, the next delayed list, the next stored one."""
+        if not (self.active or self._delayed or self.books.stored > 0):
+            return ()
+        times = [now] if self.active else []
         if self._delayed:
-            yield self._delayed[0][0]
+            times.append(self._delayed[0][0])
         if self.books.stored > 0 and self.books.stored_due > now:
-            yield self.books.stored_due
+            times.append(self.books.stored_due)
+        return times
 
     def batches(self) -> Iterator[list[Message]]:
         """Yield what is active."""
@@ -162,12 +164,12 @@ class Queue:
     @property
     def active(self) -> int:
         """Messages in memory that are due."""
-        return sum(lane.active for lane in self.lanes.values())
+        return sum([lane.active for lane in self.lanes.values()])
 
     @property
     def delayed(self) -> int:
         """Messages in memory that wait for their next attempt."""
-        return sum(lane.delayed for lane in self.lanes.values())
+        return sum([lane.delayed for lane in self.lanes.values()])
 
     @property
     def stored(self) -> int:
@@ -202,8 +204,8 @@ class Queue:
         if now < self.not_before or most <= 0:
             return []
         taken: list[Message] = []
+        self.promote(now)
         for lane in self.lanes.values():
-            lane.promote(now)
             if lane.active and len(taken) < most:
                 taken += lane.take(most - len(taken))
         return taken
@@ -211,7 +213,8 @@ class Queue:
     def promote(self, now: float) -> None:
         """Move what has become due from delayed to active."""
         for lane in self.lanes.values():
-            lane.promote(now)
+            if lane._delayed:
+                lane.promote(now)
 
     def put_back(self, messages: Iterable[Message]) -> None:
         """Put messages that were not tried to the front of their lanes, in order."""
@@ -225,12 +228,20 @@ class Queue:
         """Whether `take` would find something."""
         if now < self.not_before:
             return False
-        return any(lane.active or (lane.next_due() or now + 1) <= now for lane in self.lanes.values())
+        for lane in self.lanes.values():  # a plain loop, here and below: asked several times a turn
+            if lane.active or (lane._delayed and lane._delayed[0][0] <= now):
+                return True
+        return False
 
     def wakes_at(self, now: float) -> float | None:
         """Return when, after `now`, something more here becomes due by itself; None: nothing will."""
-        times = [max(when, self.not_before) for lane in self.lanes.values() for when in lane.times(now)]
-        return min((when for when in times if when > now), default=None)
+        soonest: float | None = None
+        for lane in self.lanes.values():
+            for time in lane.times(now):
+                when = max(time, self.not_before)
+                if when > now and (soonest is None or when < soonest):
+                    soonest = when
+        return soonest
 
     def head(self) -> Message | None:
         """Return a message that would be taken soon; None when memory holds none."""
