@@ -20,6 +20,7 @@ __all__ = [
     "RequestRefused",
     "Whole",
     "answer",
+    "header",
     "is_waiting_for_continue",
     "refusal_answer",
     "unavailable",
@@ -109,6 +110,17 @@ def unavailable(why: MomentumPushError) -> RequestRefused:
     return RequestRefused(503, "ServiceUnavailable", detail, {"Retry-After": str(SPOOL_RETRY_S)})
 
 
+def header(request: Request, name: bytes) -> str:
+    """Return the first header of this name (lower case), empty: there is none.
+
+    As `request.headers`, which makes a mapping for each request and text of each name that it passes.
+    """
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return ""
+
+
 def is_waiting_for_continue(request: Request) -> bool:
     """Whether the client holds its body back until we ask for it (RFC 9110 section 10.1.1)."""
-    return request.headers.get("expect", "").lower() == "100-continue"
+    return header(request, b"expect").lower() == "100-continue"

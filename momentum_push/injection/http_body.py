@@ -15,7 +15,7 @@ from types import TracebackType
 
 from starlette.requests import ClientDisconnect, Request
 
-from momentum_push.injection.http_answers import RequestRefused, is_waiting_for_continue
+from momentum_push.injection.http_answers import RequestRefused, header, is_waiting_for_continue
 
 __all__ = ["Budget", "Gunzip", "discard", "read_whole", "stream"]
 
@@ -182,7 +182,7 @@ async def read_whole(request: Request, limit: int, held: Held) -> bytes:
     Raises:
         RequestRefused: as `stream`, and 413 above `limit`, 503 above the budget.
     """
-    announced = request.headers.get("content-length", "")
+    announced = header(request, b"content-length")
     if limit and announced.isascii() and announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)  # before the first byte, and before "100 Continue"
     whole = _Whole(limit, held)
@@ -223,7 +223,7 @@ async def discard(request: Request) -> bool:
 
     Only a body of known length is waited for: who sends chunks may look for our answer between two.
     """
-    announced = request.headers.get("content-length", "")
+    announced = header(request, b"content-length")
     is_short = announced.isascii() and announced.isdecimal() and len(announced) < 6
     if not is_short or is_waiting_for_continue(request):
         return False

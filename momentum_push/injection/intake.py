@@ -250,9 +250,12 @@ class Intake(Checker):
 
     async def keep(self, protocol: str, messages: list[Message]) -> None:
         """Number messages that were checked, and return when they are on disk; errors as of `accept`."""
-        lists, rest = await self._lay_out(messages)
         # A client that goes away takes nothing but this future with it: neither the commit of the others,
         # nor that of its own messages.
+        if len(messages) <= MAX_LIST:
+            await self.keep_few(protocol, messages)
+            return
+        lists, rest = await self._lay_out(messages)
         await self._commit(protocol, messages, lists, rest)
 
     def keep_few(self, protocol: str, messages: list[Message]) -> asyncio.Future[None]:

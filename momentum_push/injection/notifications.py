@@ -26,7 +26,7 @@ from starlette.responses import Response
 
 from momentum_push.errors import InjectionError, SpoolError
 from momentum_push.injection.http_access import Caller, Notes
-from momentum_push.injection.http_answers import RequestRefused, unavailable
+from momentum_push.injection.http_answers import RequestRefused, header, unavailable
 from momentum_push.injection.http_body import Budget, read_whole, stream
 from momentum_push.injection.http_drafts import FIELD_OF, Gatherer, Result
 from momentum_push.injection.http_envelope import (
@@ -69,7 +69,7 @@ class Door(Protocol):
 
 def media_type(request: Request) -> str:
     """Return the Content-Type without its parameters; empty: none."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return header(request, b"content-type").partition(";")[0].strip().lower()
 
 
 async def accept(
