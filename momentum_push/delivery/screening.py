@@ -69,9 +69,11 @@ class Screening:
 
     def sift(self, messages: list[Message], now: float) -> list[Message]:
         """Return what may be attempted; the rest is recorded, or put off, and done with here."""
+        has_holds = len(self._holds) > 0
+        if not has_holds and self._are_fit(messages, now):
+            return messages
         verdict = Verdict()
         fit: list[Message] = []
-        has_holds = len(self._holds) > 0
         for message in messages:
             text = self.final_for(message, now)
             if text is not None:
@@ -85,6 +87,15 @@ class Screening:
             self.forget(verdict.left)
             self._settle(verdict)
         return fit
+
+    def _are_fit(self, messages: list[Message], now: float) -> bool:
+        """Whether all may be attempted, as is usual: asked once for each part, where that is enough."""
+        forbids, collapses = self._judge.policy.forbids, self._queue.collapse is not None
+        parts = {id(message.part): message.part for message in messages}
+        return not any(
+            (part.collapse_id and collapses) or forbids(part.starts_at, part.expiration, now)
+            for part in parts.values()
+        )
 
     def final_for(self, message: Message, now: float) -> str | None:
         """Return why a message may not be attempted any more, None when it may."""
