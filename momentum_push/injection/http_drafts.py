@@ -171,8 +171,12 @@ class Gatherer:
         else:
             if not self.drafts:
                 self.drafts.append(draft)
-            refused = ((place, token) for place, token in enumerate(tokens) if type(token) is not str)
-            draft.tokens += [token for token in tokens if type(token) is str]
+            refused = iter(())
+            if set(map(type, tokens)) == {str}:
+                draft.tokens += tokens  # type: ignore[arg-type]
+            else:
+                refused = ((place, token) for place, token in enumerate(tokens) if type(token) is not str)
+                draft.tokens += [token for token in tokens if type(token) is str]
         for place, refusal in refused:
             if isinstance(refusal, Refusal):
                 self.refusals[self.count + place] = refusal

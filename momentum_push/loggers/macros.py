@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from momentum_push.loggers import columns as c
 from momentum_push.loggers import escape
+from momentum_push.message.names import lines
 
 __all__ = [
     "DISPOSITIONS",
@@ -55,6 +56,10 @@ class Macro(NamedTuple):
     """Momentum had it, we have nothing to put there."""
 
 
+_IDS: list[str] = []
+"""Stands for the column of message ids until it is known whether there are others."""
+
+
 class Format:
     """A compiled format; `render` is the whole of it.
 
@@ -82,13 +87,16 @@ class Format:
         columns: list[list[str]] = []
         shared = ""  # what stands in all lines, behind the last column
         for literal, make in self._steps:
-            texts = make(batch)
+            texts = _IDS if make is c.message_ids else make(batch)
             if isinstance(texts, str):
                 shared += literal + texts
             else:
                 columns += [[shared + literal] * count, texts]
                 shared = ""
         columns.append([shared + self._tail] * count)
+        if count and len(columns) == 3 and columns[1] is _IDS:  # nothing else differs, as in most that just came in
+            return lines(batch.messages, columns[0][0], columns[2][0])
+        columns = [batch.message_ids if column is _IDS else column for column in columns]
         if count == 1:
             return "".join([column[0] for column in columns])
         values = [""] * (len(columns) * count)

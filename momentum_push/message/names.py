@@ -16,7 +16,7 @@ from struct import pack
 from momentum_push.message import ids
 from momentum_push.message.notification import Message
 
-__all__ = ["apns_ids", "both", "message_ids"]
+__all__ = ["apns_ids", "both", "lines", "message_ids"]
 
 FEW = 8
 """Messages below which to make each by itself is faster."""
@@ -32,12 +32,17 @@ _APNS_ID = (*range(8), *range(9, 13))
 
 def message_ids(messages: Sequence[Message]) -> list[str]:
     """Return the message id of each, as `message.mid` would."""
+    return lines(messages, "", ",").split(",", len(messages))[: len(messages)]
+
+
+def lines(messages: Sequence[Message], before: str, after: str) -> str:
+    """Return for each message: `before`, its message id, `after`."""
     numbers = [message.sequence for message in messages]
     if (varying := _varying(numbers)) > len(_MID_LOW):
-        return [ids.format_mid(number) for number in numbers]
-    text = _repeat(ids.format_mid(numbers[0]) + ",", len(numbers))
-    _fill_mids(text, 0, varying, numbers, _digits(numbers))
-    return _cut(text, len(numbers))
+        return "".join([f"{before}{ids.format_mid(number)}{after}" for number in numbers])
+    text = _repeat(f"{before}{ids.format_mid(numbers[0])}{after}", len(numbers))
+    _fill_mids(text, len(before.encode()), varying, numbers, _digits(numbers))
+    return text.decode()
 
 
 def apns_ids(messages: Sequence[Message]) -> list[str]:
@@ -47,22 +52,18 @@ def apns_ids(messages: Sequence[Message]) -> list[str]:
         return [message.apns_id for message in messages]
     text = _repeat(messages[0].apns_id + ",", len(numbers))
     _fill_apns_ids(text, 0, varying, _digits(numbers))
-    return _cut(text, len(numbers))
+    return text.decode().split(",", len(numbers))[: len(numbers)]
 
 
 def both(messages: Sequence[Message], before: str, between: str, after: str) -> str:
-    """Return for each message: `before`, its message id, `between`, its `apns-id`, `after`.
-
-    Args:
-        before, between, after: ASCII.
-    """
+    """Return for each message: `before`, its message id, `between`, its `apns-id`, `after`."""
     numbers = [message.sequence for message in messages]
     if (varying := _varying(numbers)) > len(_MID_LOW) or not _is_of_one_salt(messages):
         return "".join([f"{before}{message.mid}{between}{message.apns_id}{after}" for message in messages])
     mid, digits = messages[0].mid, _digits(numbers)
     text = _repeat(f"{before}{mid}{between}{messages[0].apns_id}{after}", len(numbers))
-    _fill_mids(text, len(before), varying, numbers, digits)
-    _fill_apns_ids(text, len(before) + len(mid) + len(between), varying, digits)
+    _fill_mids(text, len(before.encode()), varying, numbers, digits)
+    _fill_apns_ids(text, len(f"{before}{mid}{between}".encode()), varying, digits)
     return text.decode()
 
 
@@ -83,11 +84,7 @@ def _is_of_one_salt(messages: Sequence[Message]) -> bool:
 
 
 def _repeat(one: str, count: int) -> bytearray:
-    return bytearray(one.encode("ascii") * count)
-
-
-def _cut(text: bytearray, count: int) -> list[str]:
-    return text.decode().split(",", count)[:count]
+    return bytearray(one.encode() * count)
 
 
 def _digits(numbers: Sequence[int]) -> bytes:

@@ -62,9 +62,11 @@ def test_records_are_the_same_in_columns_and_one_by_one(
     rows: list[tuple[object, Home, int]], has_topics: bool
 ) -> None:
     found = deliveries(rows, has_topics)
-    form = compile_format(FORMAT, table(NAMESPACES))
     [(kind, batch)] = batches(found, NOW)
     alone: list[Disposition] = list(found)
     assert kind is alone[0].kind
-    assert form.render(batch) == "".join(form.render(Batch([item], NOW)) for item in alone)
-    assert form.render(batch) == form.render(Batch(alone, NOW))
+    for text in (FORMAT, "%i", "a%i", "é%i|%%", "%i%i", "a%d%i@%B", "plain", ""):
+        form = compile_format(text, table(NAMESPACES))
+        expected = "".join(form.render(Batch([item], NOW)) for item in alone)
+        assert form.render(batch) == form.render(Batch(alone, NOW)) == expected
+        assert expected.count("\n") == len(rows)

@@ -42,8 +42,9 @@ def test_both_stand_in_their_places_in_the_text_of_each(
     messages = [message(one, part=parts[i % len(parts)]) for i, one in enumerate(sequences)]
     if has_own:
         messages.append(message(7, own_apns_id="9b2f0f80-0000-4000-8000-000000000000"))
-    expected = "".join(f"<{one.mid}|{one.apns_id}>," for one in messages)
-    assert names.both(messages, "<", "|", ">,") == expected
+    expected = "".join(f"«{one.mid}→{one.apns_id}»," for one in messages)
+    assert names.both(messages, "«", "→", "»,") == expected
+    assert names.lines(messages, "«", "»\n") == "".join(f"«{one.mid}»\n" for one in messages)
 
 
 def test_an_apns_id_that_the_injector_chose_stays() -> None:
