@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from momentum_push.clock import Clock
 from momentum_push.injection.routing import Routing
@@ -17,10 +17,26 @@ from momentum_push.message import LANES, Draft, Home, Message, Origin, Part, Que
 from momentum_push.message.rules import Content, ContentCheck
 from momentum_push.message.token import check_tokens
 
-__all__ = ["SLICE", "Checker"]
+__all__ = ["SLICE", "Checker", "of_kind"]
 
 SLICE = 500
 """Tokens that one loop turn checks."""
+
+
+BITE = 50_000
+"""Results that one loop turn only looks at: a few milliseconds."""
+
+_T = TypeVar("_T")
+
+
+async def of_kind(results: Sequence[Any], kind: type[_T]) -> list[_T]:
+    """Return those among results that are messages, or refusals; at most BITE a loop turn."""
+    found: list[_T] = []
+    for start in range(0, len(results), BITE):
+        if start:
+            await asyncio.sleep(0)
+        found += [result for result in results[start : start + BITE] if isinstance(result, kind)]
+    return found
 
 
 class _Maker(NamedTuple):

@@ -189,10 +189,10 @@ class Gatherer:
         values[7] = values[7] or {}
         return _judge(domain) or _Options(*values)
 
-    def results(self, taken: Sequence[Result]) -> list[Result]:
+    def results(self, taken: list[Result]) -> list[Result]:
         """Return one result per notification: the intake's for those it was given, ours for the rest."""
         if not self.refusals:
-            return list(taken)
+            return taken
         answers = iter(taken)
         return [self.refusals.get(place) or next(answers) for place in range(self.count)]
 

@@ -26,7 +26,7 @@ import structlog
 
 from momentum_push.clock import Clock
 from momentum_push.errors import InjectionError, LogError, SpoolError
-from momentum_push.injection.checking import Checker
+from momentum_push.injection.checking import Checker, of_kind
 from momentum_push.injection.company import Company
 from momentum_push.injection.keyring import Keyring, results_of, write_receipt
 from momentum_push.injection.routing import Routing
@@ -193,7 +193,7 @@ class Intake(Checker):
         if key is not None:
             return await self._accept_once(origin, drafts, whole, key)
         results = await self.check(origin, drafts)
-        messages = [result for result in results if isinstance(result, Message)]
+        messages = await of_kind(results, Message)
         if messages and not (whole and len(messages) < len(results)):
             await self.keep(origin.protocol, messages)
         return results
@@ -213,7 +213,7 @@ class Intake(Checker):
     ) -> list[Message | Refusal]:
         async def take() -> list[Message | Refusal]:
             results = await self.check(origin, drafts)
-            messages = [result for result in results if isinstance(result, Message)]
+            messages = await of_kind(results, Message)
             if not (whole and len(messages) < len(results)):
                 receipt = await write_receipt(key, self._clock.now(), results)
                 await self._keep_with(origin.protocol, messages, receipt)

@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from momentum_push.errors import InjectionError, SpoolError
+from momentum_push.injection.checking import of_kind
 from momentum_push.injection.http_access import Caller, Notes
 from momentum_push.injection.http_answers import RequestRefused, header, unavailable
 from momentum_push.injection.http_body import Budget, read_whole, stream
@@ -42,7 +43,7 @@ from momentum_push.injection.http_envelope import (
 )
 from momentum_push.injection.http_keys import KeysInUse, digest_body, key_of_list, read_key
 from momentum_push.injection.http_lines import MAX_BATCH, Line, batches, ended, read_lines
-from momentum_push.injection.http_results import SLICE, Ledger, outcome, refusals_of, slices
+from momentum_push.injection.http_results import SLICE, Ledger, outcome, slices
 from momentum_push.injection.keyring import KeyInUse, KeyReused
 from momentum_push.message import Cancel, Cancelled, Draft, Origin, Refusal
 from momentum_push.message.keys import Key, digest
@@ -159,7 +160,7 @@ class Notifications:
     # --- application/json --------------------------------------------------------------------------
 
     async def _post_whole(self, request: Request, caller: Caller, body: bytes) -> Response:
-        envelope = read_envelope(body)
+        envelope = await read_envelope(body)
         domain = envelope.domain or request.query_params.get("domain", "")
         text = read_key(request)
         key = Key(digest("http", caller.user, domain, text), await digest_body(body)) if text else None
@@ -173,7 +174,7 @@ class Notifications:
             raise RequestRefused(400, "BadRequest", f"$.{name}: the list is empty; send one at least")
         taken = await accept(self._intake, self._origin(caller), gatherer.drafts, key=key)
         results = gatherer.results(taken)
-        refusals = refusals_of(results)
+        refusals = await of_kind(results, Refusal)
         refused = None
         if len(refusals) == len(results):
             token = "device_token" if envelope.device_tokens is UNSET else "device_tokens[0]"

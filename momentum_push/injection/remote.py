@@ -24,7 +24,7 @@ import msgspec
 from momentum_push.clock import Clock
 from momentum_push.config import Config
 from momentum_push.errors import InjectionError, MomentumPushError, SpoolError, SpoolFull
-from momentum_push.injection.checking import Checker
+from momentum_push.injection.checking import Checker, of_kind
 from momentum_push.injection.frames import (
     Answer,
     Ask,
@@ -213,7 +213,7 @@ class RemoteIntake(Checker):
             IntakeBusy, KeyInUse, KeyReused, SpoolError: as there.
         """
         results = await self._check(origin, drafts)
-        messages = [result for result in results if isinstance(result, Message)]
+        messages = await of_kind(results, Message)
         if whole and len(messages) < len(results):
             messages = []
         if key is not None:

@@ -1,5 +1,6 @@
 """Strict decoding: shapes, duplicates, places, slices."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -137,7 +138,7 @@ def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.mark.parametrize(("text", "error", "detail"), ENVELOPES, ids=[text[:50] for text, _, _ in ENVELOPES])
 def test_a_broken_envelope_is_refused(size: str, text: str, error: str, detail: str) -> None:
     with pytest.raises(RequestRefused) as caught:
-        read_envelope(text.encode())
+        asyncio.run(read_envelope(text.encode()))
     assert (caught.value.status, caught.value.error) == (400, error)
     assert detail in caught.value.detail
 
@@ -146,7 +147,7 @@ def test_values_that_look_like_each_other_are_told_apart(size: str) -> None:
     text = (
         '{"payload":{"to":["aa","bb"]},"device_tokens":["aa","bb"],"topic":"[]","context":{"x":"[\\"aa\\"]"}}'
     )
-    envelope = read_envelope(text.encode())
+    envelope = asyncio.run(read_envelope(text.encode()))
     assert bytes(envelope.device_tokens) == b'["aa","bb"]'  # type: ignore[arg-type]
 
 
