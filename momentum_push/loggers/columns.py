@@ -6,7 +6,7 @@ comprehensions. A column that is the same all the way down is one text instead o
 escaped here; that depends on where the format puts the value.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
@@ -108,6 +108,9 @@ class Runs(Sequence[Disposition]):
     def __getitem__(self, place: slice) -> Sequence[Disposition]: ...
     def __getitem__(self, place: int | slice) -> Disposition | Sequence[Disposition]:
         return self._items[place]
+
+    def __iter__(self) -> Iterator[Disposition]:
+        return iter(self._items)
 
     def batches(self, now: float) -> list[tuple[Kind, Batch]]:
         """Return (kind, its batch) for each run of one kind, in order."""
@@ -252,7 +255,8 @@ def seconds_in_queue(decimals: int) -> Column:
         if len(moments) == 1:  # answers of one read: asked once for each part
             (at,) = moments
             return from_part(lambda part: f"{max(0.0, at - part.starts_at):.{decimals}f}")(batch)
-        spent = [max(0.0, item.at - item.message.part.starts_at) for item in batch.items]
+        pairs = zip(batch.values("at"), batch.parts, strict=True)
+        spent = [max(0.0, at - part.starts_at) for at, part in pairs]
         return each(spent, lambda seconds: f"{seconds:.{decimals}f}")
 
     return column
