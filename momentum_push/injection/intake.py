@@ -8,14 +8,14 @@ While one commit is under way, whatever arrives is gathered; the next commit tak
 came in small pieces for the same queue and lane becomes one list. Small pieces that follow each other
 closely are given a moment to come together (`company`). Nothing is answered before the commit that holds
 it. A loop turn checks one slice (`checking`), and lays out one list. The reception records are written by
-whoever committed, not by whoever asked: a client that went away has its record all the same.
+whoever committed, not by whoever asked: a client that went away has its record all the same. They stand
+before those of the deliveries, so that delivery waits for them; the senders of a million do not.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -123,8 +123,8 @@ class Intake(Checker):
     """Takes drafts from the doors; one per daemon.
 
     Args:
-        queues: told of lists that are being written, and whether they are on disk, before their
-            senders are answered.
+        queues: told of lists that are being written, and whether they are on disk, before their senders
+            hear of it; for more than MAX_LIST messages as soon as their reception records are written.
         take_back: serves wishes to cancel, in domains of which the callable that it is given says yes.
     """
 
@@ -363,10 +363,11 @@ class Intake(Checker):
             return
         finally:
             self._waiting -= _count(lists)
-        with ExitStack() as steps:  # it is on disk: each step is done, whatever becomes of the others
-            steps.callback(_answer, waiters)
-            steps.callback(self._queues.add, lists)
+        _answer(waiters)  # it is on disk; whoever waits wakes when this turn of the loop is over
+        try:
             await self._note(waiters)
+        finally:
+            self._queues.add(lists)
 
     def _abandon(self, waiters: Sequence[_Waiter]) -> None:
         """Answer whoever still waits although the committer has ended."""

@@ -201,6 +201,7 @@ def test_queues_and_lanes_are_lists_of_their_own() -> None:
 def test_a_large_injection_becomes_lists_of_at_most_a_thousand() -> None:
     async def scene(door: Door) -> None:
         await door.accept(draft(2300))
+        await turns()
         sizes = [len(batch.messages) for batch in door.store.commits[0]]
         assert sizes == [MAX_LIST, MAX_LIST, 300]
         homes = {(m.home.due, m.home.attempts) for batch in door.queued for m in batch.messages}
@@ -387,9 +388,21 @@ def test_a_failure_that_nobody_waits_for_any_more_disturbs_nobody() -> None:
 def test_reception_records_are_written_list_by_list_in_order() -> None:
     async def scene(door: Door) -> None:
         results = taken(await door.accept(draft(2500)))
+        await turns()
         assert door.batches == [1000, 1000, 500]
         assert door.receptions_written == [message.sequence for message in results]
         assert door.meters.receptions == {"http": 2500}
+
+    play(scene)
+
+
+def test_the_sender_of_many_waits_for_the_commit_and_delivery_for_their_records() -> None:
+    async def scene(door: Door) -> None:
+        await door.accept(draft(5 * MAX_LIST))
+        assert len(door.store.commits) == 1
+        assert (0 < len(door.batches) < 5, door.queued) == (True, [])
+        await turns()
+        assert door.events == ["record"] * 5 + ["queue"]
 
     play(scene)
 
