@@ -94,7 +94,7 @@ class Format:
                 columns += [[shared + literal] * count, texts]
                 shared = ""
         columns.append([shared + self._tail] * count)
-        if count and len(columns) == 3 and columns[1] is _IDS:  # nothing else differs, as in most that just came in
+        if count and len(columns) == 3 and columns[1] is _IDS:  # nothing else differs, as in most R records
             return lines(batch.messages, columns[0][0], columns[2][0])
         columns = [batch.message_ids if column is _IDS else column for column in columns]
         if count == 1:
