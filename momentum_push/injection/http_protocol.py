@@ -30,7 +30,6 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from momentum_push.injection.gone import GONE
 from momentum_push.injection.http_access import Notes, Options, client_name
 from momentum_push.injection.http_answers import RequestRefused, refusal_answer
 
@@ -109,7 +108,11 @@ class Lingering:
         """The connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        self._transport = GONE
+        self._is_midway = _never  # a ring with the protocol
+
+
+def _never() -> bool:
+    return False
 
 
 class BoundedProtocol(HttpToolsProtocol):

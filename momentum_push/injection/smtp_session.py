@@ -32,7 +32,6 @@ from typing import Any, Protocol
 import structlog
 from aiosmtpd.smtp import SMTP, Envelope, syntax
 
-from momentum_push.injection.gone import GONE
 from momentum_push.injection.smtp_address import split_path
 from momentum_push.injection.smtp_data import Budget, MailCollector
 from momentum_push.injection.smtp_policy import Policy
@@ -199,7 +198,15 @@ class SmtpSession(SMTP):
             self._collector.close()
         self._door.leave(self)
         super().connection_lost(error)
-        self._reader._transport = self._writer._transport = GONE
+        self._handler_coroutine.add_done_callback(self._let_go)
+
+    def _let_go(self, task: asyncio.Task[None]) -> None:
+        """Break the rings that aiosmtpd makes, when nothing goes on any more.
+
+        The collector counts objects and no bytes: TLS's buffers would wait for it, many minutes perhaps.
+        """
+        self._smtp_methods = {}
+        self._handler_coroutine = self._client_connected_cb = self._reader = self._writer = None
 
     def hang_up(self, reply: str) -> None:
         """End the session from outside, with a last reply."""

@@ -1,30 +1,31 @@
 """What is freed at once, and what only the garbage collector finds.
 
-with uncollected():        no collector: what refers to itself stays
+with uncollected(ssl.SSLObject) as left:    no collector: what refers to itself stays
     …
-    alive(ssl.SSLObject)   how many of these there are
+    left()                                  what there is of these types that was not there before
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-__all__ = ["alive", "uncollected"]
+__all__ = ["uncollected"]
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Run without the garbage collector; what lay about before is gone."""
+def uncollected(*types: type) -> Iterator[Callable[[], list[object]]]:
+    """Run without the garbage collector; yield a look at what has been made of these types and is left."""
+
+    def found() -> list[object]:
+        return [each for each in gc.get_objects() if type(each) in types]
+
     gc.collect()
+    before = found()  # held, so that nothing new gets one of their places
+    known = set(map(id, before))
     gc.disable()
     try:
-        yield
+        yield lambda: [each for each in found() if id(each) not in known]
     finally:
         gc.enable()
-
-
-def alive(kind: type) -> int:
-    """Return how many objects of exactly this type there are."""
-    return sum(type(each) is kind for each in gc.get_objects())

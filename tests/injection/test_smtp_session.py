@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from momentum_push.injection.smtp_session import SmtpSession
 from tests.helpers.intake import DOMAIN
 from tests.helpers.smtp import (
     DEADLINE_S,
@@ -31,7 +32,7 @@ from tests.helpers.smtp import (
     push_part,
     serving,
 )
-from tests.helpers.uncollected import alive, uncollected
+from tests.helpers.uncollected import uncollected
 
 Runner = Callable[[Coroutine[Any, Any, None]], None]
 RUNNERS = [pytest.param(asyncio.run, id="asyncio"), pytest.param(uvloop.run, id="uvloop")]
@@ -469,28 +470,31 @@ def test_tls_from_the_first_byte(run: Runner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", RUNNERS)
-@pytest.mark.parametrize("how", [STARTTLS, "use_ssl = true"])
-def test_a_client_that_has_gone_leaves_no_buffers_of_tls(run: Runner, tmp_path: Path, how: str) -> None:
-    """A quarter of a megabyte each: nothing for a collector that counts objects, and comes in minutes."""
+@pytest.mark.parametrize("how", ["", STARTTLS, "use_ssl = true"])
+@pytest.mark.parametrize("is_orderly", [True, False])
+def test_a_client_that_has_gone_leaves_nothing(
+    run: Runner, tmp_path: Path, how: str, is_orderly: bool
+) -> None:
+    """TLS has a quarter of a megabyte for each; the collector counts objects, and comes when it comes."""
     context = _unchecked()
 
     def send(port: int) -> None:
+        kind, tls = (smtplib.SMTP_SSL, {"context": context}) if "use_ssl" in how else (smtplib.SMTP, {})
+        client = kind("127.0.0.1", port, timeout=DEADLINE_S, **tls)
         if how == STARTTLS:
-            client = smtplib.SMTP("127.0.0.1", port, timeout=DEADLINE_S)
             client.starttls(context=context)
-        else:
-            client = smtplib.SMTP_SSL("127.0.0.1", port, timeout=DEADLINE_S, context=context)
-        with client:
-            assert client.sendmail("a@example.net", [f"{TOKEN}@{DOMAIN}"], mail()) == {}
+        assert client.sendmail("a@example.net", [f"{TOKEN}@{DOMAIN}"], mail()) == {}
+        if is_orderly:
+            client.quit()
+        client.close()
 
     async def main() -> None:
         async with serving(tls_options(tmp_path, how)) as served, asyncio.timeout(DEADLINE_S):
             await asyncio.to_thread(send, served.addresses[0][1])
-            await served.emptied()
-            while alive(ssl.SSLObject):
+            while left():
                 await asyncio.sleep(0.005)
 
-    with uncollected():
+    with uncollected(SmtpSession, ssl.SSLObject) as left:
         run(main())
 
 
