@@ -116,6 +116,25 @@ _SCRIPTS = (
     Option("gc_stepmul", Kind.INTEGER, 200, ("scriptlet",), help="Lua's collector"),
     Option("max_spare_per_master", Kind.INTEGER, 5000, ("scriptlet",), help="no effect"),
     Option("reap_interval", Kind.INTEGER, 120, ("scriptlet",), "seconds", "no effect"),
+    Option(
+        "script_time_limit",
+        Kind.INTEGER,
+        50,
+        ("scriptlet",),
+        "milliseconds",
+        "of CPU time for one call of a hook",
+        low=1,
+        high=10_000,
+    ),
+    Option(
+        "script_memory_limit",
+        Kind.INTEGER,
+        67108864,
+        ("scriptlet",),
+        "bytes",
+        "for all Lua scripts of a process",
+        low=4194304,
+    ),
     Option("source", Kind.STRING, "", ("script",), help='file without extension, "policy.apn"'),
 )
 
