@@ -81,6 +81,8 @@ def requests_of(
         step: the longest frame that the peer takes.
     """
     count = len(bodies)
+    if count == 1:
+        return list(_split(first, b"".join([column[0] for column in blocks]), bodies[0], step))
     if max(lengths) > step or max(map(len, bodies)) > step:
         rows = zip(range(first, first + 2 * count, 2), zip(*blocks, strict=True), bodies, strict=True)
         return [
