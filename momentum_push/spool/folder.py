@@ -124,7 +124,11 @@ class SpoolFolder:
 
     def bytes_used(self) -> int:
         """Return the size of the database and its log."""
-        return _size(self._database) + self.log_bytes()
+        return self.database_bytes() + self.log_bytes()
+
+    def database_bytes(self) -> int:
+        """Return the size of the database alone."""
+        return _size(self._database)
 
     def log_bytes(self) -> int:
         """Return the size of the write-ahead log."""

@@ -225,11 +225,13 @@ class Writer:
         finally:
             self.busy_since = None
         self.commits += 1
-        self.bytes_used = self._folder.bytes_used()
         self._has_free_pages = True
         outcomes = [(operation, None) for operation in operations]
         self._report(Report(outcomes, self._clock.monotonic() - started))
-        if self.is_writable and self._folder.log_bytes() > self._log_limit:
+        # Only now: each look at a file lets go of the interpreter, and a busy loop gives it back late.
+        log_bytes = self._folder.log_bytes()
+        self.bytes_used = self._folder.database_bytes() + log_bytes
+        if self.is_writable and log_bytes > self._log_limit:
             self._shorten_log()
 
     def _refuse_appends(self, operations: list[Operation]) -> list[Operation]:
