@@ -5,10 +5,10 @@
 
 The order is a promise (design.md 1, fact 3): a message that left the spool has its record.
 
-Nobody waits for any of it, and a write and a commit cost much the same for one message as for a hundred.
-So verdicts that follow each other closely are carried out together, at most GAP_S after they were found;
-one that comes alone is carried out at once. What is gathered counts as in flight: a daemon that is killed
-sends it again after its next start.
+Nobody waits for the disk here, and a transaction costs much the same for one message as for a hundred. So
+removals that follow each other closely are gathered for at most GAP_S; one that comes alone is handed over at
+once. Records are never gathered: what has none is what was in flight, and a daemon that is killed sends that
+again, and the newest of what has one.
 
 When a log cannot be written, what it would have recorded stays in the spool; `is_blocked` then tells the
 pools to send nothing more, and the log is tried again every second until the disk takes it. What waits
@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import chain, groupby
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
 from operator import attrgetter
 from typing import Protocol
 
@@ -48,12 +48,11 @@ from momentum_push.queues import COLLAPSED, EXCEEDED_RETRIES, EXCEEDED_TIME, EXP
 __all__ = ["RecordSink", "SettleSink", "Settler"]
 
 GAP_S = 0.01
-"""Between two carryings-out, while verdicts are few: then they gather. Far below the second after which the
+"""Between two transactions, while verdicts are few: then they gather. Far below the second after which the
 first retry is due; to the messages that a crash may double it adds what was answered in so long."""
 
 ENOUGH = 30
-"""Gathered messages that are carried out at once: the share of the fixed cost is small then, and large reads
-stay in columns (`Deliveries`)."""
+"""Gathered messages that wait no longer: the share of the fixed cost is small then."""
 
 _RETRY_LOG_S = 1.0
 
@@ -73,8 +72,6 @@ _FINALS = {
     EXCEEDED_TIME: "ExceededMaxTime",
     EXPIRED_UNTRIED: "MessageExpired",
 }
-
-Verdicts = list[tuple[QueueKey, Verdict]]
 
 log = structlog.get_logger()
 
@@ -97,7 +94,7 @@ class Settler:
     """The last room of the flow; one per daemon, called by every pool.
 
     Args:
-        gap_s: between two carryings-out; 0: verdicts are carried out one by one.
+        gap_s: between two transactions; 0: each verdict has its own.
     """
 
     def __init__(
@@ -118,18 +115,20 @@ class Settler:
         self._clock = clock
         self._on_unblocked = on_unblocked
         self._gap_s = gap_s
-        self._gathered: Verdicts = []
-        self._size = 0  # messages in them
+        self._homes: dict[int, Home] = {}  # these four: what is gathered; homes by their id
+        self._retries: list[MessageList] = []
+        self._on_disk: list[Callable[[], None]] = []
+        self._size = 0  # messages that left
         self._began = float("-inf")
-        self._alarm: asyncio.TimerHandle | None = None  # while verdicts are gathered
-        self._unrecorded: deque[Verdicts] = deque()
+        self._alarm: asyncio.TimerHandle | None = None  # while something is gathered
+        self._unrecorded: deque[tuple[QueueKey, Verdict]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return (
-            f"<Settler {len(self._gathered)} verdicts gathered, {len(self._tasks)} commits due, "
-            f"{sum(map(len, self._unrecorded))} verdicts unrecorded>"
+            f"<Settler {len(self._homes)} lists gathered, {len(self._tasks)} commits due, "
+            f"{len(self._unrecorded)} verdicts unrecorded>"
         )
 
     @property
@@ -138,30 +137,28 @@ class Settler:
         return bool(self._unrecorded)
 
     def unrecorded(self, key: QueueKey) -> int:
-        """Messages of a queue whose records are not written yet: they are still in memory and on disk."""
-        verdicts = chain(self._gathered, *self._unrecorded)
-        return sum(len(verdict.left) for queue, verdict in verdicts if queue == key)
+        """Messages of a queue whose records a log has not taken yet: they are still in memory and on disk."""
+        return sum(len(verdict.left) for queue, verdict in self._unrecorded if queue == key)
 
     def settle(self, key: QueueKey, verdict: Verdict) -> None:
-        """Record a verdict and take its messages out of their lists; now, or in GAP_S with others."""
+        """Record a verdict and take its messages out of their lists."""
         for reason in verdict.strange:
             _report(key, reason)
         if not verdict.dispositions and not verdict.retries:
             return
         if self._unrecorded:
-            self._unrecorded.append([(key, verdict)])
+            self._unrecorded.append((key, verdict))
             return
-        self._gathered.append((key, verdict))
-        self._size += len(verdict.dispositions)
-        wait_s = self._began + self._gap_s - self._clock.monotonic()
-        if wait_s <= 0 or self._size >= ENOUGH:
-            self._carry_out()
-        elif self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._carry_out)
+        try:
+            self._records.dispositions(self._clock.now(), verdict.dispositions)
+        except LogError as error:
+            self._unrecorded.append((key, verdict))
+            self._retry_later(error)
+        else:
+            self._release(key, verdict)
 
     def note(self, disposition: Disposition) -> None:
         """Record something that moves no message: the start of an outage or a suspension."""
-        self._carry_out()  # what was found before it is recorded before it
         try:
             self._records.dispositions(self._clock.now(), [disposition])
         except LogError as error:
@@ -175,52 +172,24 @@ class Settler:
         if self._timer is not None:
             self._timer.cancel()
             self._retry_records()
-        self._carry_out()
+        self._hand_over()
         ends = asyncio.get_running_loop().time() + deadline_s
         while self._tasks and (left_s := ends - asyncio.get_running_loop().time()) > 0:
             await asyncio.wait(self._tasks, timeout=left_s)
-            self._carry_out()
+            self._hand_over()
         if self._timer is not None:
             self._timer.cancel()
-            messages = sum(len(verdict.left) for _, verdict in chain(*self._unrecorded))
+            messages = sum(len(verdict.left) for _, verdict in self._unrecorded)
             log.error("settle_unfinished", messages=messages, fix="they are sent again after the next start")
-
-    def _carry_out(self) -> None:
-        """Record and release what was gathered."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if not self._gathered:
-            return
-        verdicts, self._gathered, self._size = self._gathered, [], 0
-        self._began = self._clock.monotonic()
-        try:
-            self._record(verdicts)
-        except LogError as error:
-            self._unrecorded.append(verdicts)
-            self._retry_later(error)
-        else:
-            self._release(verdicts)
-
-    def _record(self, verdicts: Verdicts) -> None:
-        """Have all of it written, though a log fails: what it was given it writes later (`loggers.hub`)."""
-        failure: LogError | None = None
-        for items in _joined([verdict.dispositions for _, verdict in verdicts]):
-            try:
-                self._records.dispositions(self._clock.now(), items)
-            except LogError as error:
-                failure = error
-        if failure is not None:
-            raise failure
 
     def _retry_records(self) -> None:
         self._timer = None
         try:
             self._records.retry()
             while self._unrecorded:
-                self._release(self._unrecorded.popleft())
+                self._release(*self._unrecorded.popleft())
                 if self._unrecorded:
-                    self._record(self._unrecorded[0])
+                    self._records.dispositions(self._clock.now(), self._unrecorded[0][1].dispositions)
         except LogError as error:
             self._retry_later(error)
         else:
@@ -230,19 +199,37 @@ class Settler:
         log.error("log_write_failed", error=str(error))
         self._timer = asyncio.get_running_loop().call_later(_RETRY_LOG_S, self._retry_records)
 
-    def _release(self, verdicts: Verdicts) -> None:
-        """Take the messages of verdicts, which are recorded, out of their lists: one transaction."""
-        for key, verdict in verdicts:
-            self._count(key, verdict.dispositions)
-        left = list(chain.from_iterable([verdict.left for _, verdict in verdicts]))
+    def _release(self, key: QueueKey, verdict: Verdict) -> None:
+        """Take the messages of a recorded verdict out of their lists: here at once, on disk soon."""
+        self._count(key, verdict.dispositions)
+        left = verdict.left
         weight = sum([message.home.weight for message in left])
-        homes = _leave(left)  # before what is tried again finds its new home
-        retries = list(chain.from_iterable([_new_lists(verdict) for _, verdict in verdicts]))
+        for home in _leave(left):  # before what is tried again finds its new home
+            self._homes[id(home)] = home
+        self._retries += _new_lists(verdict)
+        if verdict.on_disk is not None:
+            self._on_disk.append(verdict.on_disk)
+        self._queues.left(len(left), weight)
+        self._size += len(left)
+        wait_s = self._began + self._gap_s - self._clock.monotonic()
+        if wait_s <= 0 or self._size >= ENOUGH:
+            self._hand_over()
+        elif self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Give the spool what was gathered: one transaction."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if not self._homes and not self._retries and not self._on_disk:
+            return
+        homes, retries, on_disk = list(self._homes.values()), self._retries, self._on_disk
+        self._homes, self._retries, self._on_disk, self._size = {}, [], [], 0
+        self._began = self._clock.monotonic()
         emptied = [home for home in homes if not home.remaining]
-        on_disk = [verdict.on_disk for _, verdict in verdicts if verdict.on_disk is not None]
         work = self._spool.settle(homes, retries)
         self._queues.expect(retries)
-        self._queues.left(len(left), weight)
         task = asyncio.get_running_loop().create_task(self._commit(work, emptied, retries, on_disk))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -285,24 +272,6 @@ class Settler:
         counts = Counter([id(message.part) for message in messages]) if len(parts) > 1 else {}
         for key, part in parts.items():
             waited.observe(max(0.0, at - part.starts_at), counts.get(key, len(messages)))
-
-
-def _joined(sequences: Sequence[Sequence[Disposition]]) -> Iterator[Sequence[Disposition]]:
-    """Yield all dispositions in order: those of small reads as one list, large ones as they are."""
-    if len(sequences) == 1:
-        yield sequences[0]
-        return
-    few: list[Disposition] = []
-    for items in sequences:
-        if len(items) < ENOUGH:
-            few += items
-            continue
-        if few:
-            yield few
-        few = []
-        yield items
-    if few:
-        yield few
 
 
 def _report(key: QueueKey, reason: Reason) -> None:

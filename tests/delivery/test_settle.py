@@ -393,7 +393,7 @@ def of_three(bench: Bench) -> list[list[Message]]:
     return [bench.put(1), bench.put(1), bench.put(1)]
 
 
-def test_a_verdict_that_comes_alone_is_carried_out_at_once() -> None:
+def test_the_removal_of_a_verdict_that_comes_alone_is_handed_over_at_once() -> None:
     async def scenario() -> None:
         bench = Bench(LONG_S)
         for _ in range(2):
@@ -405,7 +405,7 @@ def test_a_verdict_that_comes_alone_is_carried_out_at_once() -> None:
     asyncio.run(scenario())
 
 
-def test_verdicts_within_the_gap_share_one_write_and_one_transaction() -> None:
+def test_removals_within_the_gap_share_one_transaction_and_records_wait_for_nothing() -> None:
     async def scenario() -> None:
         bench = Bench(LONG_S)
         first, second, third = of_three(bench)
@@ -413,13 +413,28 @@ def test_verdicts_within_the_gap_share_one_write_and_one_transaction() -> None:
         bench.events.clear()
         bench.settle(first)
         bench.settle(second, 503, "ServiceUnavailable")
-        assert (bench.events, bench.settler.unrecorded(QUEUE), bench.queues.resident) == ([], 2, 3)
+        assert bench.events == [("record", [1001]), ("record", [2001])]
+        assert (bench.queues.resident, first[0].home.remaining) == (1, 0)
         bench.clock.advance(LONG_S)
         bench.settle(third)
-        assert bench.events == [("record", [1001, 2001, 3001]), ("settle", [1, 2, 3], [1])]
-        assert (bench.settler.unrecorded(QUEUE), bench.queues.resident) == (0, 0)
+        assert bench.events[2:] == [("record", [3001]), ("settle", [1, 2, 3], [1])]
         await bench.settler.flush()
         assert bench.queues.get(QUEUE).active == 1  # the second's time has come meanwhile
+
+    asyncio.run(scenario())
+
+
+def test_messages_of_one_list_are_marked_once_for_all_reads_that_brought_them() -> None:
+    async def scenario() -> None:
+        bench = Bench(LONG_S)
+        messages = bench.put(3)
+        bench.settle(bench.put(1))
+        bench.events.clear()
+        bench.settle(messages[:1])
+        bench.settle(messages[1:])
+        await bench.settler.flush()
+        assert ("settle", [1], []) in bench.events
+        assert messages[0].home.remaining == 0
 
     asyncio.run(scenario())
 
@@ -432,62 +447,29 @@ def test_what_is_gathered_waits_no_longer_than_the_gap() -> None:
         bench.events.clear()
         bench.settle(first)  # the clock of the test stands still: it is the loop that rings
         async with asyncio.timeout(20):
-            while ("record", [1001]) not in bench.events:
+            while ("settle", [1], []) not in bench.events:
                 await asyncio.sleep(0.001)
         await bench.settler.flush()
 
     asyncio.run(scenario())
 
 
-def test_enough_verdicts_wait_for_nothing() -> None:
+def test_enough_removals_wait_for_nothing() -> None:
     async def scenario() -> None:
         bench = Bench(LONG_S)
         one, many = bench.put(1), bench.put(settle.ENOUGH - 1)
         bench.settle(bench.put(1))
         bench.events.clear()
         bench.settle(one)
-        assert bench.events == []
+        assert [event[0] for event in bench.events] == ["record"]
         bench.settle(many)
-        assert [event[0] for event in bench.events] == ["record", "settle"]
+        assert bench.events[-1] == ("settle", [1, 2], [])
         await bench.settler.flush()
 
     asyncio.run(scenario())
 
 
-def test_a_large_read_is_recorded_as_it_is_behind_the_small_ones_before_it() -> None:
-    async def scenario() -> None:
-        bench = Bench(LONG_S)
-        first, second, _ = of_three(bench)
-        many = bench.put(settle.ENOUGH)
-        bench.settle(bench.put(1))
-        bench.events.clear()
-        bench.settle(first)
-        bench.settle(second)
-        bench.log.is_failing = True
-        bench.settle(many)
-        bench.log.is_failing = False
-        await bench.settler.flush()
-        told = [item.message.sequence for item in bench.log.written][1:]
-        assert told == [1001, 2001, *[message.sequence for message in many]]
-        assert [event[0] for event in bench.events][:2] == ["record", "settle"]
-
-    asyncio.run(scenario())
-
-
-def test_the_record_of_an_outage_stands_behind_those_that_were_gathered_before_it() -> None:
-    async def scenario() -> None:
-        bench = Bench(LONG_S)
-        first, second, _ = of_three(bench)
-        bench.settle(bench.put(1))
-        bench.settle(first)
-        bench.settler.note(bench.verdict(second).dispositions[0])
-        assert [item.message.sequence for item in bench.log.written][-2:] == [1001, 2001]
-        await bench.settler.flush()
-
-    asyncio.run(scenario())
-
-
-def test_flush_carries_out_what_is_gathered_and_what_gathers_meanwhile() -> None:
+def test_flush_hands_over_what_is_gathered_and_what_gathers_meanwhile() -> None:
     async def scenario() -> None:
         bench = Bench(LONG_S)
         first, second, _ = of_three(bench)
@@ -500,24 +482,5 @@ def test_flush_carries_out_what_is_gathered_and_what_gathers_meanwhile() -> None
         bench.disk.gate.set()
         await flushing
         assert [event for event in bench.events if event[0] == "committed"] == [("committed", 0)] * 3
-
-    asyncio.run(scenario())
-
-
-def test_verdicts_that_were_gathered_when_the_log_failed_are_released_together() -> None:
-    async def scenario() -> None:
-        bench = Bench(LONG_S)
-        first, second, third = of_three(bench)
-        bench.settle(bench.put(1))
-        bench.events.clear()
-        bench.log.is_failing = True
-        bench.settle(first)
-        bench.settle(second)
-        bench.clock.advance(LONG_S)
-        bench.settle(third)
-        assert (bench.settler.is_blocked, bench.settler.unrecorded(QUEUE), bench.events) == (True, 3, [])
-        bench.log.is_failing = False
-        await bench.settler.flush()
-        assert bench.events[:2] == [("record", [1001, 2001, 3001]), ("settle", [1, 2, 3], [])]
 
     asyncio.run(scenario())
