@@ -102,13 +102,25 @@ def read_payloads(payloads: Sequence[bytes]) -> list[dict[str, Any]] | None:
         return None
     if any([type(tree) is not dict for tree in trees]):  # noqa: C419  faster
         return None
-    if max([payload.count(b"{") + payload.count(b"[") for payload in payloads], default=0) > MAX_DEPTH:
+    if _may_be_deep(payloads):
         return None
     text = b"\n".join([*payloads, b""])
     if again == text:  # no line of `again` has an end within it, so each payload is as it would be written
         return trees
     # No payload has more colons when it is written again, unless it has an escaped one: so none has fewer.
     return trees if again.count(b":") == text.count(b":") and b"\\u003" not in text else None
+
+
+def _may_be_deep(payloads: Sequence[bytes]) -> bool:
+    """Whether one has more `{` and `[` than the depth that is allowed; eight usual ones together have fewer."""
+    for start in range(0, len(payloads), 8):
+        few = payloads[start : start + 8]
+        text = b"".join(few)
+        if text.count(b"{") + text.count(b"[") > MAX_DEPTH and any(
+            payload.count(b"{") + payload.count(b"[") > MAX_DEPTH for payload in few
+        ):
+            return True
+    return False
 
 
 def _may_repeat_keys(payload: bytes, tree: dict[str, Any]) -> bool:
