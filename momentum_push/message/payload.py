@@ -112,7 +112,7 @@ def read_payloads(payloads: Sequence[bytes]) -> list[dict[str, Any]] | None:
 
 
 def _may_be_deep(payloads: Sequence[bytes]) -> bool:
-    """Whether one has more `{` and `[` than the depth that is allowed; eight usual ones together have fewer."""
+    """Whether one has more `{` and `[` than the depth that is allowed; eight usual ones have fewer."""
     for start in range(0, len(payloads), 8):
         few = payloads[start : start + 8]
         text = b"".join(few)

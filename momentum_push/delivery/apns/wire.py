@@ -78,6 +78,7 @@ Request = tuple[Message, str]
 MAX_STREAM_ID = 2**31 - 1
 
 _WHOLE = END_HEADERS | END_STREAM  # flags of an answer that is one frame
+_SHORTEST = 1 << 8  # length and type of the shortest frame that has a status
 _LONGEST = MAX_FRAME << 8 | 0xFF  # length and type of the longest frame there may be
 _RESET = 4 << 8 | RST_STREAM  # length and type of a reset
 _STATUS_200 = 0x88  # `:status 200` as the first field of a block: entry 8 of the static table
@@ -347,7 +348,7 @@ class Wire:
                 break
             if flags == _WHOLE and kind & 0xFF == HEADERS and data[start + HEADER_LENGTH] == _STATUS_200:
                 exchange = exchanges.get(stream_id)
-                if exchange is None or exchange.status or kind > _LONGEST:
+                if exchange is None or exchange.status or not _SHORTEST <= kind <= _LONGEST:
                     break
                 del exchanges[stream_id]
                 seconds, size = now - exchange.sent_at, exchange.size

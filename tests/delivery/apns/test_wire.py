@@ -372,6 +372,14 @@ def test_a_breach_behind_an_answer_in_the_same_read_is_met(behind: bytes, what: 
     assert what in wire.error
 
 
+def test_an_empty_header_block_is_no_answer_whatever_stands_behind_it() -> None:
+    wire, peer = joined()
+    sent(wire, peer, 2)
+    found = wire.receive(b"\0\0\0\1\5\0\0\0\1" + b"\x88" * 20, 0.0)
+    assert phases(found) == [(1, "UNKNOWN"), (2, "UNKNOWN")]
+    assert "bytes" in wire.error
+
+
 def test_a_status_without_the_end_of_its_body_counts_at_the_deadline() -> None:
     wire, peer = joined()
     sent(wire, peer, 2)
