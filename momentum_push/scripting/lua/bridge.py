@@ -40,6 +40,8 @@ KINDS: Mapping[str, Any] = {
 }
 """Classes of what hooks get; their READ, WRITE and CALL say what Lua may do with them."""
 
+_FIELDS = {cls: {name.encode(): name for name in cls.READ} for cls in KINDS.values()}
+
 HEADROOM = 256 * 1024
 """Bytes that are free whenever Python pushes a small answer."""
 MAX_LIST = 5000
@@ -100,13 +102,17 @@ class Bridge:
     def get(self, handle: int, name: Any) -> Answer:
         """Read a field."""
         try:
-            subject = self._subject(handle)
-            name = to_text(name)
-            if name == "__repr__":
-                return self._answer(repr(subject))
-            if name not in subject.READ:
-                return VALUES, None  # as of any table; scripts probe for fields
-            return self._answer(getattr(subject, name))
+            subject = self.subjects.get(handle) or self._subject(handle)
+            field = _FIELDS[type(subject)].get(name)
+            if field is None:  # as of any table; scripts probe for fields
+                return self._answer(repr(subject)) if name == b"__repr__" else (VALUES, None)
+            value = getattr(subject, field)
+            if type(value) is str:  # nearly always: a short cut through _answer
+                value = value.encode("utf-8", "surrogateescape")
+                need = HEADROOM + 2 * len(value)
+                if self._memory.get_memory_used() + need < self._max_memory:
+                    return VALUES, value
+            return self._answer(value)
         except Exception as error:  # noqa: BLE001  none may enter Lua
             return self._failed(error)
 
