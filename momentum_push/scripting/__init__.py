@@ -17,7 +17,7 @@ A hook that nobody registered costs the caller one look-up (`Engine.is_used`).
 
 from momentum_push.scripting.connection import Accept, Vctx
 from momentum_push.scripting.counters import Counters
-from momentum_push.scripting.engine import Engine, HookCount, Limits
+from momentum_push.scripting.engine import Engine, HookCount, Limits, limits_of, validate
 from momentum_push.scripting.hooks import HOOKS, Hook, Hooks
 from momentum_push.scripting.loader import ScriptSettings, folders_of, read_settings
 from momentum_push.scripting.policy_message import (
@@ -54,5 +54,7 @@ __all__ = [
     "Wishes",
     "folders_of",
     "known_groups",
+    "limits_of",
     "read_settings",
+    "validate",
 ]

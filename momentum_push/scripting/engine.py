@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from momentum_push.config import Config
 from momentum_push.errors import ConfigError, Problem, ScriptError
 from momentum_push.scripting import loader, python
 from momentum_push.scripting.constants import CONT, DONE
@@ -33,7 +34,7 @@ from momentum_push.scripting.lua import LuaFunction, LuaRuntime, Overrun
 from momentum_push.scripting.lua.runtime import DEFAULT_MEMORY, problem_of
 from momentum_push.scripting.services import Services
 
-__all__ = ["Engine", "HookCount", "Limits"]
+__all__ = ["Engine", "HookCount", "Limits", "limits_of", "validate"]
 
 MAX_FAILURES = 10
 OVERRUN_WEIGHT = 4
@@ -369,6 +370,26 @@ class Engine:
             _add(self._past, function.hook, function.calls, function.errors, function.seconds)
         if self._lua is not None:
             self._lua.drop([each.call for each in script.functions if isinstance(each.call, LuaFunction)])
+
+
+def limits_of(config: Config) -> Limits:
+    """Return the limits that the `scriptlet` stanza sets."""
+    for scope in config.modules("scriptlet"):
+        return Limits(scope["script_time_limit"] / 1000, scope["script_memory_limit"])
+    return Limits()
+
+
+def validate(config: Config, search_path: Sequence[Path]) -> list[Problem]:
+    """Return what keeps scripts from being loaded; their main chunks run, no hook does."""
+    scripts = loader.read_settings(config)
+    try:
+        if scripts:
+            folders = loader.folders_of(config.path, search_path)
+            services = Services.for_checking(lambda path: Path(path).read_bytes())
+            Engine.load(scripts, folders, services, limits_of(config))
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 def _add(

@@ -39,6 +39,9 @@ HEADER_FIELDS = {
 }
 """Apple's header fields, and the attributes that hold them."""
 
+_SHARED = ("topic", "push_type", "priority", "expiration", "collapse_id")
+"""Fields that stand in a message's part."""
+
 
 class Request:
     """A request that is about to be sent.
@@ -142,6 +145,27 @@ class Request:
     def is_changed(self) -> bool:
         """Whether anything else is to be sent than what was injected."""
         return bool(self.changes) or self.new_payload is not None
+
+    def applied(self) -> tuple[Message, str]:
+        """Return the message to send instead, and its topic; the same message where nothing changed.
+
+        The copy stands at the same place of the same list, so what becomes of it is settled there; what is
+        kept for another attempt should be the original, for the hook sees that attempt too. Nothing is
+        checked here: tokens, types and sizes go through `message.rules` like any other.
+        """
+        message, changes = self._message, self.changes
+        payload = self.new_payload
+        if not changes and payload is None:
+            return message, self._topic
+        shared = {name: changes[name] for name in _SHARED if name in changes}
+        copy = msgspec.structs.replace(
+            message,
+            token=self.token,
+            payload=message.payload if payload is None else payload,
+            own_apns_id=changes.get("apns_id", message.own_apns_id),
+            part=msgspec.structs.replace(message.part, **shared) if shared else message.part,
+        )
+        return copy, self.topic
 
     def _get(self, name: str, value: Any) -> Any:
         return self.changes.get(name, value) if self.changes else value

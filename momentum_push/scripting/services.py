@@ -42,6 +42,19 @@ class Services:
     """Registers a console command by its first word; the last one of a name counts."""
     counters: Counters | None = None
 
+    @classmethod
+    def for_checking(cls, read_file: Callable[[str], bytes] | None = None) -> Services:
+        """Return services that answer everything and do nothing: `check` runs main chunks with them."""
+        return cls(
+            now=lambda: 0.0,
+            config=lambda *words: (None, ""),
+            expand_macro=lambda macro: "",
+            timer=lambda kind, seconds, fire, name: None,
+            control=lambda name, handler: None,
+            counters=Counters(),
+            read_file=read_file,
+        )
+
     def need(self, name: str, what: str) -> Any:
         """Return a service.
 

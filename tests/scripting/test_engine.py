@@ -5,8 +5,9 @@ import os
 import pytest
 import structlog
 
+from momentum_push.config import load, loads
 from momentum_push.errors import ConfigError
-from momentum_push.scripting import Limits, PolicyMessage, Request, Subject, Vctx
+from momentum_push.scripting import Limits, PolicyMessage, Request, Subject, Vctx, limits_of, validate
 from tests.helpers.scripts import Stage, a_message, lua_module
 
 HEAD = "from momentum_push.scripting import Hooks\nimport time\nclass P(Hooks):\n"
@@ -286,3 +287,34 @@ def test_a_session_ends_for_every_script(tmp_path):
     stage = Stage()
     stage.engine(tmp_path, "a", "b").call("validate_dealloc", Vctx())
     assert stage.panics == ["scriptlet: a", "scriptlet: b"]
+
+
+CONF = """
+scriptlet "scriptlet" {
+  script_time_limit = 20  script_memory_limit = 8000000
+  script "boot" { source = "msys.boot" }
+  script "a" { source = "a" }
+}
+"""
+
+
+def config_of(folder, text):
+    (folder / "push.conf").write_text(CONF)
+    (folder / "a.lua").write_text(text)
+    return load(folder / "push.conf", [])
+
+
+def test_limits_are_those_of_the_stanza(tmp_path):
+    assert limits_of(config_of(tmp_path, "")) == Limits(0.02, 8_000_000)
+    assert limits_of(loads("")) == Limits()
+
+
+def test_check_runs_main_chunks_and_does_nothing_else(tmp_path):
+    text = """
+        msys.registerControl("x", function() end) msys.timer.every(1, function() end)
+        msys.counter.inc("/x") msys.config("get", "x") msys.expandMacro("x") msys.core.get_now_ts() print("x")
+    """
+    assert validate(config_of(tmp_path, text + note("a", "error('not called')")), []) == []
+    (problem,) = validate(config_of(tmp_path, text + "x = y.z"), [])
+    assert str(problem).startswith(f"{tmp_path}/a.lua:4:0: attempt to index global 'y'")
+    assert validate(loads(""), []) == []

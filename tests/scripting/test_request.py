@@ -111,3 +111,31 @@ def test_an_answer_can_be_given_another_status():
     assert response.status == 1 and response.is_changed
     with pytest.raises(ScriptError, match=r"resp\.status"):
         response.status = "bad"
+
+
+def test_what_is_sent_instead_stands_at_the_same_place():
+    message = a_message(topic="named")
+    request = Request(message, "t")
+    assert request.applied() == (message, "t") and request.applied()[0] is message
+    for name, value in FIELDS.items():
+        setattr(request, name, value)
+    request.payload = b"{}"
+    copy, topic = request.applied()
+    assert (copy.sequence, copy.place, copy.home) == (message.sequence, message.place, message.home)
+    assert (copy.token, copy.payload, copy.apns_id, topic) == (
+        FIELDS["token"],
+        b"{}",
+        FIELDS["apns_id"],
+        "a.b",
+    )
+    shared = ("topic", "push_type", "priority", "expiration", "collapse_id")
+    assert {name: getattr(copy.part, name) for name in shared} == {name: FIELDS[name] for name in shared}
+    assert copy.part.received_at == message.part.received_at
+    assert message.token == TOKEN and message.part.topic == "named", "what is kept is the original"
+
+
+def test_a_part_is_shared_as_long_as_nothing_in_it_changed():
+    message = a_message()
+    request = Request(message, "t")
+    request.token = "cd" * 32
+    assert request.applied()[0].part is message.part
