@@ -4,11 +4,21 @@ from pathlib import Path
 
 from momentum_push.errors import Place
 from momentum_push.message import Message, Part
-from momentum_push.scripting import Counters, Engine, Limits, Services
+from momentum_push.scripting import Counters, Engine, Hooks, Limits, Services
 from momentum_push.scripting.loader import ScriptSettings
 
 PAYLOAD = b'{"aps":{"alert":"Ferry cancelled"}}'
 TOKEN = "ab" * 32
+
+
+class Elsewhere(Hooks):
+    """A class that a script may import and derive from; by itself it is no script."""
+
+    def validate_dealloc(self, vctx):
+        raise AssertionError("nobody made a script of this")
+
+    def apn_response_eval(self, resp, msg):
+        resp.status = 1
 
 
 class Stage:

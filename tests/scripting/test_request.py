@@ -84,6 +84,11 @@ def test_a_payload_is_new_only_when_it_changed(edit, after):
     assert request.is_changed == (after is not None)
 
 
+def test_a_look_at_a_payload_changes_nothing_however_it_was_written():
+    request = Request(a_message(b'{ "a" : "\\u00e4" }'))
+    assert request.json == {"a": "ä"} and request.new_payload is None
+
+
 def test_a_payload_that_nobody_looks_at_is_not_decoded():
     request = Request(a_message(b"not json at all"))
     assert request.new_payload is None

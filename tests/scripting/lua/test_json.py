@@ -73,6 +73,7 @@ def test_encode_is_the_inverse_of_decode(tree):
         ("table.insert(req.json.l, 'z')", b'{"l":["x",null]}', b'{"l":["x","z"]}'),
         ("table.remove(req.json.l)", b'{"l":[1,2.50,3]}', b'{"l":[1,2.50]}'),
         ("req.json.o = {}", b"{}", b'{"o":{}}'),
+        ("req.json.o = 1", rb'{"s":"\ud83d\ude00\u00e4\/"}', '{"s":"\U0001f600ä/","o":1}'.encode()),
         ("req.json.l = {1, {x = true}}", b"{}", b'{"l":[1,{"x":true}]}'),
         ("req.json.x = 0.1 + 0.2", b"{}", b'{"x":0.30000000000000004}'),
         ("req.json.x = 0.1", b"{}", b'{"x":0.1}'),

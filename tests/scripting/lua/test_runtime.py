@@ -126,13 +126,52 @@ def test_memory_has_an_end_and_the_process_goes_on(body):
 
 
 def test_a_runtime_whose_memory_is_kept_for_good_refuses_further_calls():
-    runtime, function = loaded(
-        "kept = kept or {} for i = 1, 9e9 do kept[i] = {i} end", clock=lambda: 0.0, max_memory=4 * MIB
-    )
-    for _ in range(20):
+    """Small tables fill it to the last hundred bytes: pushing an argument then would end the process."""
+    body = "while true do kept = {kept} end"
+    runtime, function = loaded(body, clock=lambda: 0.0, max_memory=4 * MIB)
+    for size in range(20):
         with pytest.raises(Overrun):
-            function("a" * 100_000)
-    assert runtime.memory_used < 6 * MIB
+            function("a" * 100_000 + str(size))
+    assert runtime.memory_used < 5 * MIB
+
+
+def test_garbage_is_collected_before_a_call_is_refused():
+    body = "local t while true do t = {t} end"
+    runtime, function = loaded(body, clock=lambda: 0.0, max_memory=4 * MIB)
+    (short,) = runtime.load("q.lua", lua_module("msg_gen_data_spool", "return 1").encode())
+    for _ in range(3):
+        with pytest.raises(Overrun):
+            function(PolicyMessage(Subject()))
+        assert short(PolicyMessage(Subject())) == 1
+
+
+@pytest.mark.parametrize("is_caught", [False, True])
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_answers_of_python_find_room_or_end_the_call(size, is_caught):
+    """Nearly all memory is taken by what Python pushes, where an allocation must not fail."""
+    push = "kept = {kept, msys.pcre.replace(tostring(n), '^', pad)}"
+    step = f"pcall(function() {push} end)" if is_caught else push
+    body = f"pad = pad or ('x'):rep({size}) n = n or 0 while true do n = n + 1 {step} end"
+    runtime, function = loaded(body, clock=lambda: 0.0, max_memory=4 * MIB)
+    for _ in range(20):
+        with pytest.raises(Overrun, match="more than 4194304 bytes"):
+            function(PolicyMessage(Subject()))
+    assert runtime.memory_used < 5 * MIB
+
+
+@pytest.mark.parametrize("is_caught", [False, True])
+def test_fields_find_room_too(is_caught):
+    step = (
+        "pcall(function() kept = {kept, msg.id .. n} end)"
+        if is_caught
+        else "kept = {kept, msg.id, msg.id .. n}"
+    )
+    body = f"n = n or 0 while true do n = n + 1 {step} end"
+    runtime, function = loaded(body, clock=lambda: 0.0, max_memory=4 * MIB)
+    for number in range(20):
+        with pytest.raises(Overrun, match="more than 4194304 bytes"):
+            function(PolicyMessage(Subject(id=str(number) * 3000)))
+    assert runtime.memory_used < 5 * MIB
 
 
 @pytest.mark.parametrize(
@@ -337,7 +376,7 @@ def test_timers_and_commands_run_inside_a_budget_and_their_errors_are_told():
 
 def test_a_dropped_script_gives_its_memory_back():
     runtime = LuaRuntime(Stage().services)
-    text = ("local big = ('x'):rep(1000000) " + lua_module("msg_gen_data_spool", "return #big")).encode()
-    for _ in range(100):
-        runtime.drop(runtime.load("p.lua", text))
+    for number in range(100):
+        text = f"local big = ('{number}'):rep(1000000) " + lua_module("msg_gen_data_spool", "return #big")
+        runtime.drop(runtime.load("p.lua", text.encode()))
     assert runtime.memory_used < 20 * MIB
