@@ -1,6 +1,7 @@
 """The table of hooks and the class say the same."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from momentum_push.scripting.constants import (
     gcm_classify_error,
 )
 from momentum_push.scripting.hooks import overridden
+
+PAGE = Path(__file__).parents[2] / "docs" / "policy.md"
 
 
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.name)
@@ -30,6 +33,17 @@ def test_every_hook_is_a_documented_no_op_with_as_many_arguments(hook):
 def test_the_class_has_no_hook_that_the_table_has_not():
     known = {hook.name for hook in HOOKS} | {f"{hook.name}_list" for hook in HOOKS if hook.has_list}
     assert {name for name in vars(Hooks) if inspect.isfunction(getattr(Hooks, name))} == known
+
+
+def test_the_page_for_operators_names_every_hook_and_where_it_runs():
+    rows = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith("| `")]
+    for hook in HOOKS:
+        (row,) = [line for line in rows if f"`{hook.name}`" in line.split("|")[1] and "|" in line[2:]][:1]
+        cells = [cell.strip() for cell in row.split("|")]
+        assert cells[2].replace(" ", "") == ",".join(hook.arguments)
+        assert cells[3] == hook.where.value
+        assert cells[4].strip("`") == hook.stop.value
+        assert (cells[5] == "yes") == hook.has_list
 
 
 def test_only_what_a_script_overrides_is_found():
