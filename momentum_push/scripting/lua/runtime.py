@@ -174,16 +174,18 @@ class LuaRuntime:
         """
         subjects = self._bridge.subjects
         crossing: list[Any] = []
+        need = 2 * HEADROOM
         for argument in arguments:
             if isinstance(argument, str):
                 crossing.append(argument.encode("utf-8", "surrogateescape"))
+                need += len(argument) * 4
             else:
                 self._number += 1
                 subjects[self._number] = argument
                 crossing.append(self._number)
-        if self._lua.get_memory_used() + 2 * HEADROOM > self._max_memory:
-            self._make_room(2 * HEADROOM)
         try:
+            if self._lua.get_memory_used() + need > self._max_memory:
+                self._make_room(need)
             answer = self._enter(self._call, number, *crossing)
         finally:
             subjects.clear()
