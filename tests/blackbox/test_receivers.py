@@ -135,6 +135,7 @@ def test_a_key_is_known_to_all_receivers_and_over_a_kill(tmp_path: Path, apns: A
         assert [ask(daemon, number, body) for number, body in enumerate(bodies)] == first
         assert ask(daemon, 0, bodies[1])[0] == 422
         daemon.wait_records("D", 24)
+        daemon.wait_removed()
         daemon.kill()
     with running_daemon(tmp_path, text) as daemon:
         assert [ask(daemon, number, body) for number, body in enumerate(bodies)] == first
@@ -300,6 +301,7 @@ def test_a_mail_that_comes_again_has_the_same_reply_and_is_sent_once(tmp_path: P
         first = [send_mail(daemon, content) for content in mails]
         assert [code for code, _ in first] == [250] * 4
         daemon.wait_records("D", 4)
+        daemon.wait_removed()
         daemon.kill()
     with running_daemon(tmp_path, text) as daemon:
         assert [send_mail(daemon, content) for content in mails] == first

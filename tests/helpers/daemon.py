@@ -15,11 +15,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,6 +215,16 @@ class DaemonProcess:
         """Wait until there are `count` records of a kind."""
         until(lambda: len(self.records(kind)) >= count, f"{count} {kind} records\n{self.stderr[-3000:]}")
         return self.records(kind)
+
+    def wait_removed(self) -> None:
+        """Wait until the spool holds nothing: what has its record is removed a moment later."""
+        until(lambda: not self._stored(), "an empty spool")
+
+    def _stored(self) -> int:
+        path = self.conf_path.parent / "spool" / "spool.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as database:
+            ((count,),) = database.execute("SELECT coalesce(sum(messages), 0) FROM lanes")
+        return int(count)
 
     # --- how it ends
 
