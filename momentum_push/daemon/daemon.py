@@ -314,6 +314,7 @@ class Daemon:
             meters=self.meters,
             clock=self.clock,
             new_conn_id=self._new_conn_id,
+            is_hurried=lambda: self.intake.is_hurried,
         )
         self.intake = Intake(
             routing=Routing(config, reader.rules),

@@ -15,6 +15,7 @@ from momentum_push.delivery.resolver import LookUp, look_up
 from momentum_push.delivery.services import Services
 from momentum_push.delivery.settings import SettingsReader
 from momentum_push.delivery.settle import RecordSink, Settler, SettleSink
+from momentum_push.delivery.turns import Turns
 from momentum_push.delivery.withdraw import Canceller, Shelf
 from momentum_push.message import Cancel, Cancelled, Message, QueueKey
 from momentum_push.message.reasons import ReasonTable
@@ -54,7 +55,13 @@ class Delivery:
         clock: Clock,
         new_conn_id: Callable[[], str],
         look_up: LookUp = look_up,
+        is_hurried: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Begin without pools.
+
+        Args:
+            is_hurried: whether somebody at the doors waits for an answer; then turns are short.
+        """
         self.pools: dict[QueueKey, Pool] = {}
         self.settler = Settler(
             records=records,
@@ -66,8 +73,9 @@ class Delivery:
         )
         self._reader = reader
         self._shared = Services(
-            self.settler, spool, queues, table, Throttles(), meters, clock, new_conn_id, look_up=look_up
-        )
+            self.settler, spool, queues, table, Throttles(), meters, clock, new_conn_id,
+            look_up=look_up, turns=Turns(is_hurried),
+        )  # fmt: skip
         self._canceller = Canceller(queues, spool, self.settler, clock, self._forget)
         self._retired: list[Pool] = []
         self._is_stopping = False

@@ -49,6 +49,9 @@ __all__ = ["Intake", "IntakeBusy"]
 MAX_PENDING = 2_000_000
 """Messages that may wait for their commit; a disk that does not answer must not fill memory."""
 
+FEW = 30
+"""Messages of a request whose sender should not wait behind thousands of others' deliveries."""
+
 _RETRY_AFTER_S = 5
 
 TakeBack = Callable[[Cancel, Callable[[str], bool]], Awaitable[Cancelled]]
@@ -109,6 +112,8 @@ class _Waiter:
     protocol: str
     messages: list[Message]
     done: asyncio.Future[None]
+    is_small: bool
+    """It is counted among those that wait for a few messages only."""
 
     def answer(self, error: SpoolError | None = None) -> None:
         if self.done.done():  # the loop is being closed
@@ -151,6 +156,7 @@ class Intake(Checker):
         self._receipts: list[Receipt] = []
         self._keyring = Keyring(store, meters, clock)
         self._waiting = 0
+        self._few = 0  # senders of a few messages that wait
         self._committer: asyncio.Task[None] | None = None
         self._company = Company()
         self._alarm: asyncio.TimerHandle | None = None  # while what waits is given time for company
@@ -163,6 +169,11 @@ class Intake(Checker):
     def is_ready(self) -> bool:
         """Whether messages are taken: not stopping, and the disk takes what we write."""
         return not self._is_closed and self._store.is_writable
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether somebody waits for the commit of a few messages: each turn of the loop delays him."""
+        return self._few > 0
 
     async def close(self) -> None:
         """Take nothing more and wait until what was taken is committed."""
@@ -300,9 +311,11 @@ class Intake(Checker):
         for home, group in groupby(rest, key=attrgetter("home")):
             run = list(group)
             self._pending.setdefault((home.queue, home.lane, run[0].part.deliver_at), []).extend(run)
-        waiter = _Waiter(protocol, messages, asyncio.get_running_loop().create_future())
+        is_small = len(messages) <= FEW
+        waiter = _Waiter(protocol, messages, asyncio.get_running_loop().create_future(), is_small)
         self._waiters.append(waiter)
         self._waiting += len(messages)
+        self._few += is_small
         self._go_on()
         return waiter.done
 
@@ -359,11 +372,11 @@ class Intake(Checker):
         except SpoolError as error:
             self._queues.drop(lists)
             log.error("reception_failed", error=str(error), messages=_count(lists))
-            _answer(waiters, error)
+            self._answer(waiters, error)
             return
         finally:
             self._waiting -= _count(lists)
-        _answer(waiters)  # it is on disk; whoever waits wakes when this turn of the loop is over
+        self._answer(waiters)  # it is on disk; whoever waits wakes when this turn of the loop is over
         try:
             await self._note(waiters)
         finally:
@@ -374,7 +387,13 @@ class Intake(Checker):
         if self._waiters:
             self._waiting -= _count(self._ready) + sum(len(batch) for batch in self._pending.values())
             self._ready, self._pending, self._waiters, self._receipts = [], {}, [], []
-        _answer(waiters, SpoolError("spool: the commit was not finished; send again later"))
+        self._answer(waiters, SpoolError("spool: the commit was not finished; send again later"))
+
+    def _answer(self, waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None:
+        for waiter in waiters:
+            self._few -= waiter.is_small
+            waiter.is_small = False
+            waiter.answer(error)
 
     async def _note(self, waiters: Sequence[_Waiter]) -> None:
         """Write the reception records; the messages are safe, so a log that fails refuses nothing."""
@@ -401,11 +420,6 @@ def _lay_out_run(
         lists.append(MessageList.gather(home.queue, home.lane, due, run))
     else:
         rest += run
-
-
-def _answer(waiters: Sequence[_Waiter], error: SpoolError | None = None) -> None:
-    for waiter in waiters:
-        waiter.answer(error)
 
 
 def _runs(waiters: Sequence[_Waiter]) -> Iterator[list[Message]]:

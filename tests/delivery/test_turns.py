@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from momentum_push.delivery.turns import BUDGET, LEAST, Turns
+from momentum_push.delivery.turns import BUDGET, HURRIED, LEAST, Turns
 
 
 class Busy:
@@ -69,6 +69,38 @@ def test_a_pool_alone_has_the_whole_budget() -> None:
         turns.ask(pool)
         await asyncio.sleep(0)
         assert pool.sent == BUDGET
+
+    asyncio.run(scenario())
+
+
+def test_turns_are_short_while_somebody_waits_for_an_answer() -> None:
+    async def scenario() -> None:
+        waiting = [True, True, False, True]
+        turns = Turns(lambda: waiting.pop(0))
+        pool, sent = Busy(turns, 10_000, [], "a"), []
+        turns.ask(pool)
+        while waiting:
+            before = pool.sent
+            await asyncio.sleep(0)
+            sent.append(pool.sent - before)
+        assert sent == [HURRIED, HURRIED, BUDGET, HURRIED]
+
+    asyncio.run(scenario())
+
+
+def test_everybody_has_his_turn_in_short_ones_too() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        turns = Turns(lambda: True)
+        weights = {"a": 1, "b": 1, "c": 9, "d": 100}
+        pools = [Busy(turns, 3 * LEAST, log, name, weight) for name, weight in weights.items()]
+        for pool in pools:
+            turns.ask(pool, pool.weight)
+        for _ in range(20):
+            before = sum(pool.sent for pool in pools)
+            await asyncio.sleep(0)
+            assert sum(pool.sent for pool in pools) - before <= HURRIED
+        assert not any(pool.left for pool in pools)
 
     asyncio.run(scenario())
 

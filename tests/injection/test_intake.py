@@ -22,7 +22,10 @@ from tests.helpers.taking import Door, draft
 def play(scene: Callable[[Door], Awaitable[None]]) -> None:
     async def scenario() -> None:
         async with asyncio.timeout(20):
-            await scene(Door())
+            door = Door()
+            await scene(door)
+            await door.intake.close()
+            assert not door.intake.is_hurried, "somebody is still thought to wait"
 
     asyncio.run(scenario())
 
@@ -329,6 +332,24 @@ def test_a_log_that_fails_refuses_nothing() -> None:
         door.log_error = LogError("log: no space left on device")
         assert len(taken(await door.accept(draft(3)))) == 3
         assert (door.meters.receptions["http"], len(door.queued)) == (3, 1)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("count", "is_hurried"), [(1, True), (30, True), (31, False), (2000, False)])
+def test_who_waits_for_a_few_messages_is_in_a_hurry(count: int, is_hurried: bool) -> None:
+    async def scene(door: Door) -> None:
+        assert not door.intake.is_hurried
+        door.store.gate.clear()
+        asking = [asyncio.create_task(door.accept(draft(count))) for _ in range(2)]
+        await turns()
+        assert door.intake.is_hurried == is_hurried
+        asking.pop().cancel()
+        await turns()
+        assert door.intake.is_hurried == is_hurried
+        door.store.gate.set()
+        await asyncio.gather(*asking)
+        assert not door.intake.is_hurried
 
     play(scene)
 
