@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
 
     def close(self, how: Closing = Closing.CLEAN) -> None:
         """Write what is due and close as asked; abort if the client does not let go."""
-        if self._is_closing:
+        if self._is_closing or self._descriptor() < 0:
             return
         self._flush()
         if how is Closing.HALF:
@@ -145,7 +145,9 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _descriptor(self) -> int:
-        return cast(int, self._transport.get_extra_info("socket").fileno())
+        """Return the socket's, -1 when it is gone and that has not been told yet."""
+        socket = self._transport.get_extra_info("socket")
+        return -1 if socket is None else cast(int, socket.fileno())
 
     def _flush(self) -> None:
         if self._session is not None:
