@@ -20,6 +20,7 @@ PACKAGE = Path(__file__).parent.parent / ROOT
 ROWS = {
     "errors": 0,
     "clock": 0,
+    "heap": 0,
     "meters": 0,
     "message": 1,
     "config": 1,

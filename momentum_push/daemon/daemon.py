@@ -23,9 +23,9 @@ from typing import Any
 
 import structlog
 
+from momentum_push import heap
 from momentum_push.clock import Clock, SystemClock
 from momentum_push.config import Config, load
-from momentum_push.daemon import heap
 from momentum_push.daemon.checks import read_reasons, validate
 from momentum_push.daemon.lag import LagProbe
 from momentum_push.daemon.privileges import drop_privileges

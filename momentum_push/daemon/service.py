@@ -22,7 +22,7 @@ from typing import Protocol
 
 import structlog
 
-from momentum_push.daemon import heap
+from momentum_push import heap
 
 __all__ = ["Notifier", "Served", "serve"]
 

@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 import uvloop
 
+from momentum_push import heap
 from momentum_push.clock import SystemClock
 from momentum_push.config import Config
 from momentum_push.errors import ConfigError
@@ -143,6 +144,7 @@ class Receiver:
         )
         await doors.start(config)
         self._doors = doors
+        heap.calm()
 
     def _borrow(self, bundles: int) -> None:
         """Take listening sockets; whoever sent the order has put them there before."""
@@ -152,9 +154,13 @@ class Receiver:
                 self._opened.setdefault(name, []).append(Borrowed(fileno=number))
 
     async def _report(self) -> None:
+        trimmed_at = self._clock.monotonic()
         while True:
             await asyncio.sleep(REPORT_S)
             self._reporter.report()
+            if self._clock.monotonic() - trimmed_at >= heap.TRIM_S:
+                trimmed_at = self._clock.monotonic()
+                heap.trim()
             if self._records.dropped:
                 log.warning("records_dropped", records=self._records.dropped)
                 self._records.dropped = 0
@@ -166,6 +172,7 @@ def main(link: int, sockets: int, number: int, level: str) -> None:
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     diagnostics.configure(level=level)
+    heap.settle()
     structlog.contextvars.bind_contextvars(receiver=number)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         receiver = Receiver(socket.socket(fileno=sockets))

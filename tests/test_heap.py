@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from momentum_push.daemon import heap
+from momentum_push import heap
 
 glibc = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33 to look into the heap"
