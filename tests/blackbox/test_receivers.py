@@ -282,6 +282,21 @@ def test_a_limit_on_connections_is_exact_over_four_receivers(tmp_path: Path, apn
             sock.close()
 
 
+def test_a_throttle_is_exact_over_four_receivers(tmp_path: Path, apns: Apns) -> None:
+    """What goes out is the core's alone, whoever let it in."""
+    options = 'outbound_throttle_messages = "20/3600"'
+    with running_daemon(tmp_path, conf(tmp_path, apns, 4, options=options)) as daemon:
+        with Pusher(daemon, "throttled", clients=8) as pusher:
+            until(lambda: len(pusher.acknowledged) >= 400, "400 acknowledged", 60)
+            daemon.wait_records("D", 20)
+        status, answer = post(daemon, fan_out(tokens(3, "one more")))
+        assert (status, answer["accepted"], pusher.refused) == (200, 3, [])
+        _, summary = curl(daemon, "/stats/summary")
+        assert summary["DeliveredMessages"] == 20
+        assert summary["TotalQueueSize"] == len(pusher.acknowledged) + 3 - 20
+        assert len(daemon.wait_records("D", 20)) == 20
+
+
 def _two_more(port: int, http: bool) -> list[socket.socket]:
     answers = [greet(port, http) for _ in range(2)]
     if all(is_in for _, is_in in answers):
